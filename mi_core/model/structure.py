@@ -1,0 +1,320 @@
+"""Where each site of a loaded model is: modules resolved from a `Family`, and how their tensors map to site shapes.
+
+A `Point` says which module to hook, on which side, and how to view the tensor found there as `[token, *site axes]`; "token" is
+the flattened row and position axis, whatever the batch looks like. The engine edits and captures only through these views.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mi_core.errors import ModelError, SiteMissing
+from mi_core.model.families import FAMILIES, STRUCTURAL_FALLBACK, Family
+from mi_core.sites import SITES, site
+
+Side = Literal["input", "output"]
+
+
+@dataclass(frozen=True, slots=True)
+class Dims:
+    """Sizes of a decoder (counts, no units)."""
+
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    d_model: int
+    d_head: int
+    d_mlp: int
+    d_vocab: int
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How a module's tensor holds a site: an optional slice of the last axis, then heads.
+
+    Attributes:
+        heads: number of heads, or None for a plain vector per token.
+        part: (start, stop) on the last axis, or None for all of it.
+        third: with q, k, v inside each head: which of the three; None otherwise.
+        head_first: tensor is [row, head, pos, d_head] instead of [row, pos, head * d_head].
+    """
+
+    heads: int | None = None
+    part: tuple[int, int] | None = None
+    third: int | None = None
+    head_first: bool = False
+
+    def read(self, tensor: Tensor) -> Tensor:
+        """Return the site as [token, *axes]; may share memory with `tensor`."""
+        if self.head_first:
+            return tensor.transpose(1, 2).flatten(0, 1)
+        flat = tensor.reshape(-1, tensor.shape[-1]) if self.heads is None or tensor.dim() < 4 else tensor.flatten(0, 1)
+        if self.third is not None and self.heads is not None:
+            return flat.view(flat.shape[0], self.heads, 3, -1)[:, :, self.third]
+        if self.part is not None:
+            flat = flat[:, self.part[0] : self.part[1]]
+        if self.heads is not None and flat.dim() == 2:
+            flat = flat.reshape(flat.shape[0], self.heads, -1)
+        return flat
+
+    def write(self, tensor: Tensor, new: Tensor) -> Tensor:
+        """Return a copy of `tensor` in which the site holds `new` ([token, *axes]); `tensor` itself is never changed."""
+        if self.head_first:
+            rows, _, positions, _ = tensor.shape
+            return new.unflatten(0, (rows, positions)).transpose(1, 2)
+        if self.part is None and self.third is None:
+            return new.reshape(tensor.shape)
+        out = tensor.clone(memory_format=torch.contiguous_format)
+        flat = out.view(-1, out.shape[-1])
+        if self.third is not None and self.heads is not None:
+            flat.view(flat.shape[0], self.heads, 3, -1)[:, :, self.third] = new
+        elif self.part is not None:
+            flat[:, self.part[0] : self.part[1]] = new.reshape(new.shape[0], -1)
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A module, a side of it, and the view of the site there."""
+
+    module: nn.Module
+    side: Side
+    view: View
+
+
+def _child(root: nn.Module, path: str | None) -> nn.Module | None:
+    """Follow a dotted path; None where it ends nowhere."""
+    if path is None:
+        return None
+    for name in path.split("."):
+        root = getattr(root, name, None)  # type: ignore[assignment]  # None ends the walk below
+        if root is None:
+            return None
+    return root if isinstance(root, nn.Module) else None
+
+
+def family_of(config: object) -> Family:
+    """The family data for a configuration; the structural fallback for an unknown model type."""
+    return FAMILIES.get(getattr(config, "model_type", ""), STRUCTURAL_FALLBACK)
+
+
+def text_config(config: object) -> object:
+    """The decoder's own configuration (multimodal checkpoints nest it)."""
+    return getattr(config, "text_config", None) or config
+
+
+def _inputs_of(module: nn.Module, transposed: bool) -> int:
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, Tensor):
+        raise ModelError("The model's MLP cannot be measured", kind="unsupported", why="its down projection has no weight")
+    return int(weight.shape[0] if transposed else weight.shape[1])
+
+
+def read_dims(hf: nn.Module, family: Family, blocks: nn.ModuleList) -> Dims:
+    """Read sizes from the configuration, and from the modules where configurations disagree on names."""
+    config = text_config(getattr(hf, "config", None))
+    n_heads = int(getattr(config, "num_attention_heads"))  # noqa: B009  # config classes type nothing
+    d_model = int(getattr(config, "hidden_size"))  # noqa: B009
+    attention = _child(blocks[0], family.attention)
+    d_head = getattr(attention, "head_dim", None) or getattr(attention, "head_size", None) or d_model // n_heads
+    down = _child(blocks[0], family.mlp_down)
+    return Dims(
+        n_layers=len(blocks),
+        n_heads=n_heads,
+        n_kv_heads=int(getattr(config, "num_key_value_heads", None) or n_heads),
+        d_model=d_model,
+        d_head=int(d_head),
+        d_mlp=_inputs_of(down, family.transposed) if down is not None else 0,
+        d_vocab=int(getattr(config, "vocab_size")),  # noqa: B009
+    )
+
+
+@dataclass(slots=True)
+class Structure:
+    """The resolved model: blocks, points of all sites, and what is not available, with the reason.
+
+    Attributes:
+        family: the data it was resolved from.
+        known: whether the model type has its own entry (else the structural fallback was used).
+        dims: sizes.
+        blocks: the blocks in order.
+        parallel: attention and MLP read the same stream.
+        points: (site, layer) -> Point for module sites; layer is None for model sites.
+        missing: site -> reason, for sites that this model does not have or that the probe switched off.
+    """
+
+    family: Family
+    known: bool
+    dims: Dims
+    blocks: nn.ModuleList
+    attention: tuple[nn.Module, ...]
+    parallel: bool
+    points: dict[tuple[str, int | None], Point]
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def available(self) -> list[str]:
+        """Names of the sites that can be read and changed, in forward order."""
+        return [name for name in SITES if name not in self.missing]
+
+    def require(self, name: str, layer: int | None) -> None:
+        """Check that a site exists here.
+
+        Raises:
+            SiteMissing: unknown site, not on this model (the message names what it has), or no such layer.
+        """
+        found = site(name)
+        if name in self.missing:
+            raise SiteMissing(
+                f"Site {name!r} is not available on this {self.family.name} model",
+                why=self.missing[name],
+                fix=f"It has: {', '.join(self.available())}",
+            )
+        if found.per_layer and (layer is None or not 0 <= layer < self.dims.n_layers):
+            raise SiteMissing(
+                f"Site {name!r} needs a layer from 0 to {self.dims.n_layers - 1}", why=f"layer {layer} was asked for"
+            )
+
+    def shape(self, name: str, n_pos: int) -> tuple[int, ...]:
+        """Shape of a site for a prompt of `n_pos` tokens, without the row axis."""
+        dims = self.dims
+        sizes = {
+            "pos": n_pos, "query": n_pos, "key": n_pos, "head": dims.n_heads, "kv_head": dims.n_kv_heads,
+            "d_model": dims.d_model, "d_head": dims.d_head, "d_mlp": dims.d_mlp, "d_vocab": dims.d_vocab,
+        }
+        return tuple(sizes[axis] for axis in site(name).axes)
+
+    def layers_of(self, name: str) -> list[int | None]:
+        """The layers at which a site exists: [None] for a model site."""
+        return list(range(self.dims.n_layers)) if site(name).per_layer else [None]
+
+
+def resolve(hf: nn.Module) -> Structure:
+    """Resolve a Hugging Face causal language model.
+
+    Raises:
+        ModelError: kind "unsupported", when no list of blocks with attention is where the family says.
+    """
+    config = text_config(getattr(hf, "config", None))
+    model_type = str(getattr(config, "model_type", "unknown"))
+    family = family_of(getattr(hf, "config", None))
+    if family is STRUCTURAL_FALLBACK:
+        family = family_of(config)
+    blocks = _child(hf, family.blocks)
+    first = blocks[0] if isinstance(blocks, nn.ModuleList) and len(blocks) else None
+    if not isinstance(blocks, nn.ModuleList) or first is None or _child(first, family.attention) is None:
+        raise ModelError(
+            f"Models of type {model_type!r} are not supported",
+            kind="unsupported",
+            why=f"no decoder blocks with attention were found at {family.blocks!r}",
+            fix=f"Supported types: {', '.join(FAMILIES)}, and models built like Llama",
+        )
+    flag = family.parallel
+    parallel = bool(getattr(config, flag, False)) if isinstance(flag, str) else flag
+    attention = tuple(module for block in blocks if (module := _child(block, family.attention)) is not None)
+    structure = Structure(
+        family, model_type in FAMILIES, read_dims(hf, family, blocks), blocks, attention, parallel, {}
+    )
+    structure.points.update(_points(hf, structure))
+    _note_missing(structure)
+    return structure
+
+
+def _qkv_views(family: Family, dims: Dims) -> dict[str, View]:
+    width, kv_width = dims.n_heads * dims.d_head, dims.n_kv_heads * dims.d_head
+    if family.qkv == "columns":
+        return {
+            "q": View(dims.n_heads, part=(0, width)),
+            "k": View(dims.n_kv_heads, part=(width, width + kv_width)),
+            "v": View(dims.n_kv_heads, part=(width + kv_width, width + 2 * kv_width)),
+        }
+    if family.qkv == "by_head":
+        return {name: View(dims.n_heads, third=index) for index, name in enumerate("qkv")}
+    return {"q": View(dims.n_heads), "k": View(dims.n_kv_heads), "v": View(dims.n_kv_heads)}
+
+
+def _block_points(block: nn.Module, family: Family, dims: Dims) -> Iterator[tuple[str, nn.Module | None, Side, View]]:
+    """Yield (site, module, side, view) for one block."""
+    plain, views = View(), _qkv_views(family, dims)
+    query_norm, key_norm = _child(block, family.query_norm), _child(block, family.key_norm)
+    if query_norm is not None:
+        views["q"] = View(dims.n_heads, head_first=family.norm_head_first)
+    if key_norm is not None:
+        views["k"] = View(dims.n_kv_heads, head_first=family.norm_head_first)
+    gate = View(part=(0, dims.d_mlp)) if family.fused_gate else plain
+    projection = _child(block, family.output_projection)
+    yield "resid_pre", block, "input", plain
+    yield "q", query_norm or _child(block, family.query), "output", views["q"]
+    yield "k", key_norm or _child(block, family.key), "output", views["k"]
+    yield "v", _child(block, family.value), "output", views["v"]
+    yield "z", projection, "input", View(dims.n_heads)
+    yield "result", projection, "output", plain
+    yield "attn_out", _child(block, family.attention_write), "output", plain
+    yield "resid_mid", _child(block, family.attention_write), "output", plain
+    yield "mlp_in", _child(block, family.mlp), "input", plain
+    yield "mlp_pre", _child(block, family.mlp_gate), "output", gate
+    yield "mlp_post", _child(block, family.mlp_down), "input", plain
+    yield "mlp_out", _child(block, family.mlp_write), "output", plain
+    yield "resid_post", block, "output", plain
+
+
+def _points(hf: nn.Module, structure: Structure) -> Iterator[tuple[tuple[str, int | None], Point]]:
+    family, plain = structure.family, View()
+    for layer, block in enumerate(structure.blocks):
+        for name, module, side, view in _block_points(block, family, structure.dims):
+            if module is not None:
+                yield (name, layer), Point(module, side, view)
+    yield ("embed", None), Point(structure.blocks[0], "input", plain)
+    norm = _child(hf, family.final_norm)
+    if norm is not None:
+        yield ("final_norm", None), Point(norm, "output", plain)
+
+
+def _note_missing(structure: Structure) -> None:
+    """Write down what this architecture has not, so that asking for it names the reason."""
+    if structure.parallel:
+        structure.missing["resid_mid"] = "attention and MLP of a parallel block read the same stream"
+    if not structure.family.rotary:
+        for name in ("rot_q", "rot_k"):
+            structure.missing[name] = "positions are added to the embedding; nothing is rotated"
+    for name, found in SITES.items():
+        if found.where == "attention" or name == "logits" or name in structure.missing:
+            continue
+        for layer in structure.layers_of(name):
+            if (name, layer) not in structure.points:
+                structure.missing[name] = "its module is not where the family keeps it"
+
+
+def values_per_token(structure: Structure) -> int:
+    """Numbers alive per token while one block runs; the planner's memory unit."""
+    dims = structure.dims
+    return 6 * dims.d_model + 3 * dims.d_mlp + 3 * (dims.n_heads + 2 * dims.n_kv_heads) * dims.d_head
+
+
+def embedding_sigma(hf: nn.Module, ids: Tensor | None = None) -> float:
+    """Standard deviation of the token-embedding module's outputs, over all entries (unbiased).
+
+    Measured on the module's output, so Gemma's sqrt(d_model) scale counts (ROME, arXiv 2202.05262, appendix B.1: noise has
+    3 times this deviation).
+
+    Args:
+        hf: the causal language model.
+        ids: token ids to measure on; None for the whole vocabulary.
+
+    Returns:
+        Residual-stream units.
+    """
+    module = hf.get_input_embeddings()  # type: ignore[operator]  # transformers types this as a tensor or module
+    weight: Float[Tensor, "d_vocab d_embed"] = module.weight
+    device = weight.device if weight.device.type != "meta" else "cpu"
+    chosen = torch.arange(weight.shape[0], device=device) if ids is None else ids.to(device).flatten()
+    with torch.inference_mode():
+        total, square, count = 0.0, 0.0, 0
+        for part in chosen.split(8192):
+            out = module(part).double()
+            total, square, count = total + float(out.sum()), square + float(out.square().sum()), count + out.numel()
+    mean = total / count
+    return float(max(0.0, (square - count * mean * mean) / max(1, count - 1)) ** 0.5)
