@@ -1,7 +1,7 @@
-"""Imports point downwards only (docs/adr/0006): pages, pages.shared, charts and exports, analyses, engine, model, words.
+"""Imports point downwards only (docs/adr/0006).
 
-Two proofs: the direct imports of every file, read from its syntax tree, and one process that imports all of mi_core
-while streamlit does not exist (and its lower layers while altair and vl_convert do not exist either).
+Two proofs: the direct imports of every file, read from its syntax tree, and one process that imports all of
+mi_core while streamlit does not exist (and its lower layers while altair and vl_convert do not exist either).
 """
 
 import ast
@@ -36,8 +36,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 PROGRAMS = ("tools", "benchmarks", "tests")
 DRAWING = ("altair", "vl_convert", "streamlit")
 
-# What an area must not import from outside. The lower layers make numbers, which are drawn elsewhere; charts and
-# exports see results, which are numpy.
+# What an area must not import from outside. The lower layers make numbers, which are drawn elsewhere;
+# charts and exports see results, which are numpy.
 FORBIDDEN: dict[str, tuple[str, ...]] = {
     **{area: DRAWING for layer in LAYERS[:4] for area in layer},
     "mi_core.charts": ("streamlit", "torch", "transformers"),
