@@ -1,14 +1,16 @@
-"""Lantern's library: exact, hooked forward passes through language models, and the analyses that stand on them.
+"""Lantern's library: exact, hooked forward passes through language models, and analyses built on them.
 
     from mi_core import load_model
     model = load_model("atlas")
 
-What is listed here is public and kept stable. Names are fetched on first use, so `import mi_core` costs nothing: torch and
-transformers are read when a model is.
+What is listed here is public and kept stable. Names are fetched on first use, so `import mi_core` costs
+nothing: torch and transformers are read when a model is.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from mi_core.version import __version__
 
 if TYPE_CHECKING:
     from mi_core.errors import (
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     )
     from mi_core.model.loading import load_model
     from mi_core.model.spec import ModelSpec
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Cancelled",

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from mi_core import __version__
 from mi_core.errors import InputError
+from mi_core.version import __version__
 
 MAX_BYTES = 100_000
 

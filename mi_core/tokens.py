@@ -1,10 +1,12 @@
 """Prompts as tokens: which characters each token covers, where a word stands, and how two prompts line up.
 
-Spans come from the tokenizer's offset mapping, never from decoding: decoding drops spaces, merges partial characters and
-cannot tell two equal words apart. Everything here is text from a model or a user, so it is shown through `visible`.
+Spans come from the tokenizer's offset mapping, never from decoding: decoding drops spaces, merges partial
+characters and cannot tell two equal words apart. All of it is text from a model or a user, so it is shown
+through `visible`.
 """
 
 import difflib
+import re
 import unicodedata
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +17,7 @@ from mi_core.visible import piece_reader, visible, visible_token
 __all__ = [
     "Alignment",
     "Bos",
+    "LengthMismatch",
     "Token",
     "TokenizedPrompt",
     "align",
@@ -39,8 +42,8 @@ class Token:
         id: token id.
         visible: what to show, for example `·Paris` (see `mi_core.visible`).
         start: first character of the prompt that it covers.
-        end: one past the last; equal to `start` where it covers none (an added BOS). Several tokens cover the same
-            character when that character is spread over them.
+        end: one past the last; equal to `start` where it covers none (an added BOS). Several tokens cover the
+            same character when that character is spread over them.
         special: whether it is a special token of the tokenizer.
     """
 
@@ -86,16 +89,17 @@ def tokenize(tokenizer: Any, text: str, *, bos: Bos = "auto", limit: int | None 
     Args:
         tokenizer: fast Hugging Face tokenizer.
         text: the prompt.
-        bos: "auto" = leading special tokens as the tokenizer itself adds them; "always" = exactly one BOS token is put first
-            if none is there; "never" = nothing is added. Closing tokens (`</s>`, `[SEP]`) are never added: the question
-            is always what comes next.
+        bos: "auto" = leading special tokens as the tokenizer itself adds them; "always" = a BOS token is put
+            first if none is there; "never" = nothing is added. Closing tokens (`</s>`, `[SEP]`) are never
+            added: the question is always what comes next.
         limit: the longest prompt that the model reads, in tokens.
 
     Returns:
         The prompt with its tokens.
 
     Raises:
-        InputError: no tokenizer, an empty prompt, a BOS token asked for where there is none, or a prompt above `limit`.
+        InputError: no tokenizer, an empty prompt, a BOS token asked for where there is none, or a prompt
+            above `limit`.
     """
     if tokenizer is None:
         raise InputError("This model has no tokenizer", fix="Load it with one, or give token ids")
@@ -114,7 +118,9 @@ def tokenize(tokenizer: Any, text: str, *, bos: Bos = "auto", limit: int | None 
     if leading == len(ids):
         raise InputError("The prompt has no token that this tokenizer knows", fix="Type a word")
     if limit is not None and len(ids) > limit:
-        raise InputError(f"The prompt has {len(ids):,} tokens; this model reads at most {limit:,}", fix="Shorten it")
+        raise InputError(
+            f"The prompt has {len(ids):,} tokens; this model reads at most {limit:,}", fix="Shorten it"
+        )
     return TokenizedPrompt(text, _tokens(tokenizer, ids, spans), leading)
 
 
@@ -136,8 +142,8 @@ def _tokens(tokenizer: Any, ids: list[int], spans: list[tuple[int, int]]) -> tup
 def find_spans(prompt: TokenizedPrompt, text: str) -> tuple[tuple[int, int], ...]:
     """Token spans [start, end) of every occurrence of `text`, in order; empty when it does not occur.
 
-    A span holds every token that covers one of the characters, so it may reach beyond them: `Needle` in `·Needles`.
-    Occurrences may overlap. Spaces around `text` count only if the prompt has them there.
+    A span holds every token that covers one of the characters, so it may reach beyond them: `Needle` in
+    `·Needles`. Occurrences may overlap. Spaces around `text` count only if the prompt has them there.
     """
     wanted = text if text in prompt.text else text.strip()
     if not wanted:
@@ -168,18 +174,19 @@ def find_span(prompt: TokenizedPrompt, text: str, occurrence: int = 0) -> tuple[
     """
     spans = find_spans(prompt, text)
     if not spans:
-        place = prompt.text.casefold().find(text.strip().casefold()) if text.strip() else -1
-        other_case = place >= 0 and len(prompt.text.casefold()) == len(prompt.text)
-        hint = f"It has {prompt.text[place : place + len(text.strip())]!r}, in another case" if other_case else ""
-        raise InputError(f"{text!r} is not in the prompt", fix=hint or "Copy it from the prompt, or choose tokens")
+        similar = re.search(re.escape(text.strip()), prompt.text, re.IGNORECASE) if text.strip() else None
+        why = f"it has {similar[0]!r}, in another case" if similar else ""
+        fix = "Copy it from the prompt, or choose tokens"
+        raise InputError(f"{text!r} is not in the prompt", why=why, fix=fix)
     if not -len(spans) <= occurrence < len(spans):
         times = "once" if len(spans) == 1 else f"{len(spans)} times"
-        raise InputError(f"{text!r} occurs {times} in the prompt", why=f"occurrence {occurrence} was asked for, from 0")
+        why = f"occurrence {occurrence} was asked for, counted from 0"
+        raise InputError(f"{text!r} occurs {times} in the prompt", why=why)
     return spans[occurrence]
 
 
 def prompt_warnings(prompt: TokenizedPrompt, tokenizer: Any) -> tuple[str, ...]:
-    """What often spoils an experiment, one sentence each: a trailing space, a doubled BOS, unknown characters."""
+    """What often spoils an experiment, a sentence each: trailing space, doubled BOS, unknown characters."""
     warnings = []
     if prompt.text[-1].isspace():
         warnings.append(
@@ -189,16 +196,15 @@ def prompt_warnings(prompt: TokenizedPrompt, tokenizer: Any) -> tuple[str, ...]:
     bos_id = tokenizer.bos_token_id
     if bos_id is not None and prompt.ids[:2] == (bos_id, bos_id):
         warnings.append("The prompt starts with two BOS tokens: one is typed in it. Set BOS to never.")
-    unknown = [token.position for token in prompt.tokens if token.id == tokenizer.unk_token_id and not _is_bos(token, bos_id)]
+    # GPT-2 has one token for BOS, EOS and unknown, and its byte-level pieces leave nothing unknown.
+    unknown_id = tokenizer.unk_token_id if tokenizer.unk_token_id != bos_id else None
+    unknown = [str(token.position) for token in prompt.tokens if token.id == unknown_id]
     if unknown:
-        places = ", ".join(str(position) for position in unknown)
-        warnings.append(f"The tokenizer does not know the characters at token {places}; the model sees a placeholder.")
+        warnings.append(
+            f"The tokenizer does not know the characters at token {', '.join(unknown)}; "
+            "the model sees a placeholder there."
+        )
     return tuple(warnings)
-
-
-def _is_bos(token: Token, bos_id: int | None) -> bool:
-    """GPT-2 uses one token as BOS, EOS and unknown; a byte-level tokenizer never meets an unknown character."""
-    return token.id == bos_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,16 +213,36 @@ class Alignment:
 
     Attributes:
         rows: (position in the first, position in the second); None where that prompt has no partner.
-        text: both tokenisations, one line each, equal tokens under each other and differing ones marked.
-        differing: positions of the first prompt that differ, for prompts of equal length.
+        text: both tokenisations, one line each, partners under each other, differences marked (monospaced).
+        summary: the differences in one clause, for example "clean has ·France where corrupted has ·Po land".
     """
 
     rows: tuple[tuple[int | None, int | None], ...]
     text: str
-    differing: tuple[int, ...]
+    summary: str
 
 
-def align(first: TokenizedPrompt, second: TokenizedPrompt, names: tuple[str, str] = ("clean", "corrupted")) -> Alignment:
+class LengthMismatch(InputError):
+    """Two prompts that must have as many tokens have not.
+
+    Args:
+        clean: number of tokens of the first prompt.
+        corrupted: number of tokens of the second.
+        alignment: both, side by side; kept as `alignment` for a page to show.
+    """
+
+    def __init__(self, clean: int, corrupted: int, alignment: Alignment) -> None:
+        super().__init__(
+            f"The prompts differ in length, {clean} and {corrupted} tokens",
+            why=alignment.summary,
+            fix="Change words until both have as many tokens",
+        )
+        self.alignment = alignment
+
+
+def align(
+    first: TokenizedPrompt, second: TokenizedPrompt, names: tuple[str, str] = ("clean", "corrupted")
+) -> Alignment:
     """Line up two prompts by their longest common runs of tokens (difflib over ids).
 
     Args:
@@ -225,32 +251,42 @@ def align(first: TokenizedPrompt, second: TokenizedPrompt, names: tuple[str, str
         names: what to call them.
 
     Returns:
-        Pairs of positions, and a text for a monospaced font.
+        Pairs of positions, and texts that show them.
     """
     matcher = difflib.SequenceMatcher(a=first.ids, b=second.ids, autojunk=False)
     rows: list[tuple[int | None, int | None]] = []
-    for _, a, a_stop, b, b_stop in matcher.get_opcodes():
+    differences: list[str] = []
+    for kind, a, a_stop, b, b_stop in matcher.get_opcodes():
         for step in range(max(a_stop - a, b_stop - b)):
             rows.append((a + step if a + step < a_stop else None, b + step if b + step < b_stop else None))
-    pairs = zip(first.ids, second.ids, strict=False)
-    differing = tuple(index for index, (one, other) in enumerate(pairs) if one != other)
-    return Alignment(tuple(rows), _side_by_side(first, second, rows, names), differing)
+        if kind != "equal":
+            one, other = _shown(first, a, a_stop), _shown(second, b, b_stop)
+            differences.append(f"{names[0]} has {one} where {names[1]} has {other}")
+    summary = "; ".join(differences) or "they are equal"
+    return Alignment(tuple(rows), _side_by_side(first, second, rows, names), summary)
+
+
+def _shown(prompt: TokenizedPrompt, start: int, end: int) -> str:
+    return " ".join(token.visible for token in prompt.tokens[start:end]) or "nothing"
 
 
 def _side_by_side(
-    first: TokenizedPrompt, second: TokenizedPrompt, rows: list[tuple[int | None, int | None]], names: tuple[str, str]
+    first: TokenizedPrompt,
+    second: TokenizedPrompt,
+    rows: list[tuple[int | None, int | None]],
+    names: tuple[str, str],
 ) -> str:
-    lines = [names[0], names[1], ""]
-    width = max(_width(line) for line in lines)
-    lines = [line + " " * (width - _width(line)) for line in lines]
+    width = max(_width(name) for name in names)
+    lines = [name + " " * (width - _width(name)) for name in (*names, "")]
     for a, b in rows:
         one = "" if a is None else first.tokens[a].visible
         other = "" if b is None else second.tokens[b].visible
         same = a is not None and b is not None and first.tokens[a].id == second.tokens[b].id
         width = max(_width(one), _width(other), 1)
         cells = (one, other, "" if same else "^" * width)
-        lines = [f"{line} | {cell}{' ' * (width - _width(cell))}" for line, cell in zip(lines, cells, strict=True)]
-    return "\n".join(line.rstrip() for line in lines)
+        padded = (cell + " " * (width - _width(cell)) for cell in cells)
+        lines = [f"{line} | {cell}" for line, cell in zip(lines, padded, strict=True)]
+    return "\n".join(line.rstrip(" |") for line in lines)
 
 
 def _width(text: str) -> int:
@@ -264,15 +300,12 @@ def _width(text: str) -> int:
 def require_equal_length(
     clean: TokenizedPrompt, corrupted: TokenizedPrompt, names: tuple[str, str] = ("clean", "corrupted")
 ) -> Alignment:
-    """Line up two prompts that must have equal length in tokens.
+    """Line up two prompts that must have as many tokens.
 
     Raises:
-        InputError: the lengths differ; the message ends with both tokenisations, aligned.
+        LengthMismatch: they have not; the message says where, and the error carries the alignment.
     """
     alignment = align(clean, corrupted, names)
     if len(clean) != len(corrupted):
-        raise InputError(
-            f"The two prompts differ in length: {names[0]} has {len(clean)} tokens, {names[1]} {len(corrupted)}",
-            fix=f"Change words until both have as many tokens\n\n{alignment.text}\n",
-        )
+        raise LengthMismatch(len(clean), len(corrupted), alignment)
     return alignment

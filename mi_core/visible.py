@@ -1,8 +1,9 @@
 """What a token looks like on a screen: every character of it can be seen, and nothing in it can act.
 
-A token is bytes, and often not whole characters. Tokenizers write those bytes in three ways, told apart by their decoder:
-byte-level BPE maps each byte to a printable letter (`Ġ` is a space), SentencePiece writes `▁` for a space and `<0xE2>` for a
-lone byte, WordPiece writes `##` before the rest of a word. All three come out alike here: `·Paris`, `↵`, `⇥`, `⟨E2 96⟩`.
+A token is bytes, and often not whole characters. Tokenizers write those bytes in three ways, told apart by
+their decoder: byte-level BPE maps each byte to a printable letter (`Ġ` is a space), SentencePiece writes `▁`
+for a space and `<0xE2>` for a lone byte, WordPiece writes `##` before the rest of a word. The first two come
+out alike here (`·Paris`, `↵`, `⇥`, `⟨E2 96⟩`); WordPiece has no bytes and keeps its `##`.
 """
 
 import json
@@ -23,18 +24,21 @@ _SIGNS = {" ": SPACE, "\n": NEWLINE, "\t": TAB, "\x7f": "␡"} | {
 # Format characters, separators that are not a plain space, surrogates and private use: no glyph of their own.
 _UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp", "Zs"})
 # Unicode gives these a visible category, and fonts draw nothing.
-_UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {chr(code) for code in range(0xFE00, 0xFE10)}
+_FILLERS = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+_UNSEEN = frozenset(_FILLERS) | {chr(code) for code in range(0xFE00, 0xFE10)}
 
 
 def visible(text: str | bytes) -> str:
     """Text in which spaces, control characters, zero-width characters and partial characters can be seen.
 
     Args:
-        text: characters, or the bytes of a token; bytes that are no whole UTF-8 character are shown like `⟨E2 96⟩`.
+        text: characters, or the bytes of a token; bytes that are no whole UTF-8 character are shown like
+            `⟨E2 96⟩`.
 
     Returns:
-        `·` for a space, `↵` for a newline, `⇥` for a tab, control pictures for other control characters, `⟨U+200B⟩` for
-        what has no glyph, and `⟨empty⟩` for nothing. It is for people, not for parsing, and still needs HTML escaping.
+        `·` for a space, `↵` for a newline, `⇥` for a tab, control pictures for other control characters,
+        `⟨U+200B⟩` for what has no glyph, and `⟨empty⟩` for nothing. It is for people, not for parsing, and
+        still needs HTML escaping.
     """
     if isinstance(text, bytes):
         text = text.decode("utf-8", errors="surrogateescape")
@@ -69,7 +73,7 @@ def _visible_character(character: str, *, first: bool) -> str:
 
 
 def _letters_of_bytes() -> dict[str, int]:
-    """The letters by which byte-level BPE writes bytes: printable Latin-1 as itself, the others from U+0100 on."""
+    """The letters of byte-level BPE: printable Latin-1 as itself, the other bytes from U+0100 on."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(0x100 + n): byte for n, byte in enumerate(others)}
@@ -95,7 +99,7 @@ class PieceReader:
     size: int
 
     def visible(self, token_id: int, piece: str | None) -> str:
-        """What to show for a token (see `visible`); `⟨id 5⟩` for an id without a piece (a padded vocabulary)."""
+        """What to show for a token (see `visible`); `⟨id 5⟩` where a padded vocabulary has no piece."""
         if token_id in self.verbatim:
             return visible(self.verbatim[token_id])
         if piece is None:
@@ -131,7 +135,8 @@ def piece_reader(tokenizer: Any) -> PieceReader:
         return reader
     special = frozenset(tokenizer.all_special_ids)
     verbatim = {token_id: str(token) for token_id, token in tokenizer.added_tokens_decoder.items()}
-    verbatim |= {token_id: tokenizer.convert_ids_to_tokens(token_id) for token_id in special - verbatim.keys()}
+    for token_id in special - verbatim.keys():
+        verbatim[token_id] = tokenizer.convert_ids_to_tokens(token_id)
     reader = PieceReader(_style(tokenizer), verbatim, special, size)
     with _READERS_LOCK:
         _READERS[tokenizer] = reader
