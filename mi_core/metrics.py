@@ -1,7 +1,7 @@
 """Numbers read from logits. Natural logarithm, nats.
 
-All functions take logits with any leading axes and the vocabulary last. Half precisions are computed in float32; float64
-stays float64.
+All functions take logits with any leading axes and the vocabulary last. Half precisions are computed in
+float32; float64 stays float64.
 """
 
 import torch
@@ -48,7 +48,9 @@ def sequence_log_probability(
     return chosen.sum(dim=-1)
 
 
-def logit_difference(logits: Float[Tensor, "*rest vocab"], token: int, distractor: int) -> Float[Tensor, "*rest"]:
+def logit_difference(
+    logits: Float[Tensor, "*rest vocab"], token: int, distractor: int
+) -> Float[Tensor, "*rest"]:
     """Logit of one token minus that of another: their log odds, in logits."""
     exact = exact_logits(logits)
     return exact[..., token] - exact[..., distractor]
@@ -76,14 +78,14 @@ def kl_divergence(
     """
     log_p, log_q = log_probabilities(clean), log_probabilities(other)
     # A token with probability 0 (logit -inf) adds 0 * inf, which is NaN, where its limit is 0.
-    terms = torch.where(log_p > -torch.inf, log_p.exp() * (log_p - log_q), torch.zeros((), dtype=log_p.dtype))
+    terms = torch.where(log_p > -torch.inf, log_p.exp() * (log_p - log_q), 0.0)
     return terms.sum(dim=-1).clamp_min(0)
 
 
 def entropy(logits: Float[Tensor, "*rest vocab"]) -> Float[Tensor, "*rest"]:
     """Entropy of the predicted distribution in nats: 0 = certain, log(vocabulary size) = uniform."""
     log_p = log_probabilities(logits)
-    return -torch.where(log_p > -torch.inf, log_p.exp() * log_p, torch.zeros((), dtype=log_p.dtype)).sum(dim=-1)
+    return -torch.where(log_p > -torch.inf, log_p.exp() * log_p, 0.0).sum(dim=-1)
 
 
 def top_tokens(

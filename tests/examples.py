@@ -18,8 +18,19 @@ N_LAYERS, N_HEADS = 8, 4
 PIECES = ("<bos>", "The", " Eif", "fel", " Tower", " is", " located", " in", " the", " city of")
 SUBJECT = (2, 5)
 ANSWER, DISTRACTOR = 20, 21
-VOCABULARY = {20: "·Paris", 21: "·Rome", 22: "·London", 23: "·the", 24: "·Berlin", 25: "·Seattle", 26: "·a", 27: "·Madrid",
-              28: "·Vienna", 29: "↵", 30: "·<b>Oslo</b>"}  # one text that would be HTML if somebody forgot to escape it
+VOCABULARY = {
+    20: "·Paris",
+    21: "·Rome",
+    22: "·London",
+    23: "·the",
+    24: "·Berlin",
+    25: "·Seattle",
+    26: "·a",
+    27: "·Madrid",
+    28: "·Vienna",
+    29: "↵",
+    30: "·<b>Oslo</b>",
+}  # one text that would be HTML if somebody forgot to escape it
 
 
 def example_tokens() -> tuple[Token, ...]:
@@ -36,7 +47,8 @@ def example_tokens() -> tuple[Token, ...]:
 def example_provenance() -> Provenance:
     """Provenance of no model in particular."""
     return Provenance(
-        model="atlas", revision=None, fingerprint="0123456789ab", dtype="float32", device="cpu", attention="fast",
+        model="atlas", revision=None, fingerprint="0123456789ab", dtype="float32", device="cpu",
+        attention="fast",
         tokenizer="TokenizersBackend, 4,096 tokens, 0f3a9c21b7d4", lantern_version="0.1.0", torch="2.13.0",
         transformers="5.23.0", seed=0, created="2026-01-01T00:00:00+00:00",
     )  # fmt: skip
@@ -46,7 +58,14 @@ def _shape_of(kind: Kind) -> np.ndarray:
     """Share of the total effect that is recovered at [position, layer]: early site, late site."""
     layers = np.arange(N_LAYERS)
     share = np.zeros((len(PIECES), N_LAYERS))
-    strength = {"state": 1.0, "mlp": 0.5, "attn": 0.25, "state_attn_severed": 0.8, "state_mlp_severed": 0.2, "head": 0.1}[kind]
+    strength = {
+        "state": 1.0,
+        "mlp": 0.5,
+        "attn": 0.25,
+        "state_attn_severed": 0.8,
+        "state_mlp_severed": 0.2,
+        "head": 0.1,
+    }[kind]
     early = np.exp(-((layers - 3) ** 2) / 6)
     late = 1 / (1 + np.exp(-(layers - 5.5) * 1.6))
     for position, weight in ((SUBJECT[0], 0.10), (SUBJECT[0] + 1, 0.15), (SUBJECT[1] - 1, 0.62)):
@@ -118,9 +137,10 @@ def example_result(
     samples = 1 if corrupted_prompt is not None else samples
     low = np.clip(0.08 + 0.04 * random.standard_normal(samples), 0.005, 0.3)
     corrupted, clean = _reading(low, distractor), _reading(np.array([0.93]), distractor)
-    grids = {kind: _grid(kind, low, distractor, done_share, random) for kind in kinds}
+    grids: dict[Kind, TraceGrid] = {kind: _grid(kind, low, distractor, done_share, random) for kind in kinds}
     inputs = CausalTraceInputs(
-        prompt="The Eiffel Tower is located in the city of", corrupted_prompt=corrupted_prompt, subject=SUBJECT,
+        prompt="The Eiffel Tower is located in the city of",
+        corrupted_prompt=corrupted_prompt, subject=SUBJECT,
         samples=samples, kinds=kinds, answer=" Paris", distractor=" Rome" if distractor else None,
         head_position=4 if "head" in kinds else None,
     )  # fmt: skip
@@ -139,21 +159,29 @@ def example_result(
         clean=clean,
         corrupted=corrupted,
         grids=grids,
-        plan=PlanFigures(240, 240 * samples, 33_600, 192_000, 4.1e9, 0.4, "shared", "4.1 times less work than full passes"),
+        plan=PlanFigures(
+            240, 240 * samples, 33_600, 192_000, 4.1e9, 0.4, "shared", "4.1 times less work than full passes"
+        ),
         seconds=0.37,
         noise_scale=0.41 if noise else None,
         sigma=0.1367 if noise else None,
         vocabulary=VOCABULARY,
         warnings=("The corruption is weak: the answer keeps 90 % of its probability.",) if seed == 1 else (),
         checks=(
-            Check("rows before the first difference equal the corrupted run", True, "2 rows, largest difference 0"),
+            Check(
+                "rows before the first difference equal the corrupted run",
+                True,
+                "2 rows, largest difference 0",
+            ),
             Check("last layer: 100 % at the last token, 0 elsewhere", True, "largest difference 0"),
         ),
         cancelled=done_share < 1,
     )
 
 
-def _grid(kind: Kind, low: np.ndarray, distractor: bool, done_share: float, random: np.random.Generator) -> TraceGrid:
+def _grid(
+    kind: Kind, low: np.ndarray, distractor: bool, done_share: float, random: np.random.Generator
+) -> TraceGrid:
     share = _shape_of(kind)
     rows = tuple(range(len(PIECES)))
     if kind == "head":
@@ -170,7 +198,9 @@ def _grid(kind: Kind, low: np.ndarray, distractor: bool, done_share: float, rand
         row_axis="head" if kind == "head" else "position",
         rows=rows,
         done=done,
-        samples={n: np.where(done[..., None], v, np.nan) for n, v in _samples(probability, distractor).items()},
+        samples={
+            n: np.where(done[..., None], v, np.nan) for n, v in _samples(probability, distractor).items()
+        },
         top_ids=np.where(done[..., None], ids, -1),
         top_probabilities=np.where(done[..., None], values, np.nan),
     )

@@ -1,6 +1,7 @@
 """Analyses: frozen Inputs -> function -> frozen Result, one question each.
 
-Results and their tables load without torch; the functions that run a model load it when they are first asked for.
+Results and their tables load without torch; the functions that run a model load it when they are first asked
+for.
 """
 
 from importlib import import_module

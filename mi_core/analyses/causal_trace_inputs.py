@@ -1,7 +1,7 @@
 """What a user chooses for a causal trace, and the words for kinds and metrics.
 
-`CausalTraceInputs` is flat, hashable and JSON-able: it is the cache key, the link, the command line's arguments and the first
-field of the result.
+`CausalTraceInputs` is flat, hashable and JSON-able: it is the cache key, the link, the command line's
+arguments and the first field of the result.
 """
 
 from dataclasses import asdict, dataclass, fields
@@ -55,8 +55,12 @@ class MetricInfo:
 METRICS: dict[str, MetricInfo] = {
     metric.name: metric
     for metric in (
-        MetricInfo("probability", "P(answer)", "probability", "Mean over samples of the answer's probability."),
-        MetricInfo("log_probability", "log P(answer)", "nats", "Mean over samples of the natural log-probability."),
+        MetricInfo(
+            "probability", "P(answer)", "probability", "Mean over samples of the answer's probability."
+        ),
+        MetricInfo(
+            "log_probability", "log P(answer)", "nats", "Mean over samples of the natural log-probability."
+        ),
         MetricInfo("logit", "answer logit", "logits", "Mean over samples of the answer's logit."),
         MetricInfo(
             "logit_difference",
@@ -84,11 +88,15 @@ METRICS: dict[str, MetricInfo] = {
             "kl_recovery",
             "KL recovery",
             "share",
-            "1 - KL(clean||patched) / KL(clean||corrupted), over the whole vocabulary: 0 = corrupted run, 1 = clean run.",
+            "1 - KL(clean||patched) / KL(clean||corrupted), all tokens: 0 = corrupted run, 1 = clean run.",
             derived=True,
         ),
-        MetricInfo("kl", "KL(clean||patched)", "nats", "Divergence from the clean run's output; 0 = the same output."),
-        MetricInfo("rank", "rank of the answer", "rank", "Mean rank of the answer's (first) token; 0 = top token."),
+        MetricInfo(
+            "kl", "KL(clean||patched)", "nats", "Divergence from the clean run's output; 0 = the same output."
+        ),
+        MetricInfo(
+            "rank", "rank of the answer", "rank", "Mean rank of the answer's (first) token; 0 = top token."
+        ),
         MetricInfo(
             "top1_flip",
             "top token changed",
@@ -107,24 +115,27 @@ class CausalTraceInputs:
     Attributes:
         prompt: the clean prompt.
         corrupted_prompt: a second prompt of equal length in tokens; None = add noise to `subject` instead.
-        subject: token span [start, end) that is noised, counted in the tokens that are shown (BOS included). With a
-            corrupted prompt it only names the subject's rows, and None means the span from the first to the last
-            differing token.
+        subject: token span [start, end) that is noised, counted in the tokens that are shown (BOS included).
+            With a corrupted prompt it only names the subject's rows, and None means the span from the first
+            to the last differing token.
         noise: distribution of the noise on the subject's embeddings.
         noise_level: standard deviation (gaussian) or half width (uniform) in `noise_unit`.
-        noise_unit: "sigma" = multiples of the standard deviation of embedding outputs; "absolute" = embedding units.
-        sigma_subjects: texts whose embedding outputs define sigma, as ROME does with its known subjects; empty = the
-            whole vocabulary.
+        noise_unit: "sigma" = multiples of the standard deviation of embedding outputs; "absolute" = embedding
+            units.
+        sigma_subjects: texts whose embedding outputs define sigma, as ROME does with its known subjects;
+            empty = the whole vocabulary.
         samples: noise draws.
         seed: of numpy's RandomState; 1 gives ROME's very numbers.
-        direction: "denoising" patches clean values into the corrupted run, "noising" corrupted ones into the clean run.
+        direction: "denoising" patches clean values into the corrupted run, "noising" corrupted ones into the
+            clean run.
         kinds: what is patched.
         window: number of layers patched together, for "attn" and "mlp".
-        window_convention: for even windows, "code" = [l - w/2, l + w/2 - 1] as ROME's program, "paper" = one layer later.
+        window_convention: for even windows, "code" = [l - w/2, l + w/2 - 1] as ROME's program, "paper" = one
+            layer later.
         head_position: position at which "head" is patched; None = all positions.
         answer: text of the answer; None = the clean run's top token.
-        distractor: text of the token that the answer is compared with; None = with a corrupted prompt that run's top
-            token, if it is not the answer; otherwise none.
+        distractor: text of the token that the answer is compared with; None = with a corrupted prompt that
+            run's top token, if it is not the answer; otherwise none.
         bos: whether a beginning-of-sequence token is put first; "auto" = as the tokenizer does.
         positions: rows to trace; None = all tokens of the prompt.
     """
@@ -150,8 +161,13 @@ class CausalTraceInputs:
 
     def __post_init__(self) -> None:
         """Refuse what no model could make sense of; what depends on the model is checked when it is known."""
-        for name, type_name in (("noise", Noise), ("noise_unit", NoiseUnit), ("direction", Direction),
-                                ("window_convention", WindowConvention), ("bos", Bos)):
+        for name, type_name in (
+            ("noise", Noise),
+            ("noise_unit", NoiseUnit),
+            ("direction", Direction),
+            ("window_convention", WindowConvention),
+            ("bos", Bos),
+        ):
             _check_choice(name, getattr(self, name), get_args(type_name))
         _check_kinds(self.kinds)
         _check_texts(self)
@@ -167,7 +183,9 @@ class CausalTraceInputs:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, one per field."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "CausalTraceInputs":
@@ -185,7 +203,9 @@ class CausalTraceInputs:
         try:
             return cls(**plain)
         except TypeError as error:
-            raise InputError("The trace's description has a value of the wrong type", why=str(error)) from error
+            raise InputError(
+                "The trace's description has a value of the wrong type", why=str(error)
+            ) from error
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -208,9 +228,13 @@ def _check_texts(inputs: CausalTraceInputs) -> None:
         if text is None and name == "corrupted_prompt":
             continue
         if not isinstance(text, str) or not text:
-            raise InputError(f"The {name.replace('_', ' ')} is empty", fix="Type a sentence that ends before its answer")
+            raise InputError(
+                f"The {name.replace('_', ' ')} is empty", fix="Type a sentence that ends before its answer"
+            )
         if len(text) > MAX_PROMPT_CHARACTERS:
-            raise InputError(f"The {name.replace('_', ' ')} has more than {MAX_PROMPT_CHARACTERS:,} characters")
+            raise InputError(
+                f"The {name.replace('_', ' ')} has more than {MAX_PROMPT_CHARACTERS:,} characters"
+            )
     for name in ("answer", "distractor"):
         text = getattr(inputs, name)
         if text is not None and (not isinstance(text, str) or not text):
@@ -219,9 +243,13 @@ def _check_texts(inputs: CausalTraceInputs) -> None:
 
 def _check_noise(inputs: CausalTraceInputs) -> None:
     if not 0 <= inputs.noise_level < 1e6:  # also refuses NaN
-        raise InputError(f"The noise level is {inputs.noise_level}", fix="Give a number from 0 to a million; 3 is usual")
+        raise InputError(
+            f"The noise level is {inputs.noise_level}", fix="Give a number from 0 to a million; 3 is usual"
+        )
     if not 1 <= inputs.samples <= MAX_SAMPLES:
-        raise InputError(f"The number of samples is {inputs.samples}", fix=f"Give 1 to {MAX_SAMPLES}; 10 is usual")
+        raise InputError(
+            f"The number of samples is {inputs.samples}", fix=f"Give 1 to {MAX_SAMPLES}; 10 is usual"
+        )
     if not 0 <= inputs.seed < 2**32:
         raise InputError(f"The seed is {inputs.seed}", fix="Give a whole number from 0 to 4294967295")
 

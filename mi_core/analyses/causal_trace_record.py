@@ -36,7 +36,11 @@ def to_frame(result: CausalTraceResult) -> "pd.DataFrame":
         for metric in result.metrics:
             _append(columns, run, result, metric, reading)
     frames = [pd.DataFrame(columns)]
-    frames += [pd.DataFrame(_grid_columns(result, kind, metric)) for kind in result.grids for metric in result.metrics]
+    frames += [
+        pd.DataFrame(_grid_columns(result, kind, metric))
+        for kind in result.grids
+        for metric in result.metrics
+    ]
     frame = pd.concat([part for part in frames if len(part)], ignore_index=True)
     return frame.astype({"position": "Int64", "head": "Int64", "layer": "Int64"})
 
@@ -44,9 +48,22 @@ def to_frame(result: CausalTraceResult) -> "pd.DataFrame":
 _COLUMNS = ("kind", "position", "head", "token", "layer", "metric", "value", "low", "high", "unit", "samples")
 
 
-def _append(columns: dict[str, list[Any]], run: str, result: CausalTraceResult, metric: str, reading: Reading) -> None:
-    row = (run, None, None, None, None, metric, result.value(reading, metric), np.nan, np.nan,
-           METRICS[metric].unit, len(reading.samples["probability"]))
+def _append(
+    columns: dict[str, list[Any]], run: str, result: CausalTraceResult, metric: str, reading: Reading
+) -> None:
+    row = (
+        run,
+        None,
+        None,
+        None,
+        None,
+        metric,
+        result.value(reading, metric),
+        np.nan,
+        np.nan,
+        METRICS[metric].unit,
+        len(reading.samples["probability"]),
+    )
     for name, value in zip(_COLUMNS, row, strict=True):
         columns[name].append(value)
 
@@ -62,9 +79,7 @@ def _grid_columns(result: CausalTraceResult, kind: Any, metric: str) -> dict[str
     nothing = np.full(count, None, dtype=object)
     head_position = result.inputs.head_position
     patched_position = rows if by_position else np.full(count, head_position, dtype=object)
-    labels = [
-        None if p is None else result.tokens[int(p)].visible for p in patched_position
-    ]
+    labels = [None if p is None else result.tokens[int(p)].visible for p in patched_position]
     return {
         "kind": np.full(count, kind, dtype=object),
         "position": patched_position.astype(object),
@@ -93,7 +108,9 @@ def to_json(result: CausalTraceResult) -> str:
         "n_layers": result.n_layers,
         "n_samples": result.n_samples,
         "precision": str(result.clean.samples["probability"].dtype),
-        "metrics": {name: {"unit": METRICS[name].unit, "meaning": METRICS[name].meaning} for name in result.metrics},
+        "metrics": {
+            name: {"unit": METRICS[name].unit, "meaning": METRICS[name].meaning} for name in result.metrics
+        },
         "answer": asdict(result.answer),
         "distractor": None if result.distractor is None else asdict(result.distractor),
         "clean": _reading_fields(result.clean),
@@ -140,7 +157,9 @@ def from_json(text: str | bytes) -> CausalTraceResult:
     try:
         return _build(record)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise InputError("The causal-trace record is damaged", why=f"{type(error).__name__}: {error}") from error
+        raise InputError(
+            "The causal-trace record is damaged", why=f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _build(record: Mapping[str, Any]) -> CausalTraceResult:
@@ -161,7 +180,10 @@ def _build(record: Mapping[str, Any]) -> CausalTraceResult:
         distractor=None if distractor is None else _answer(distractor),
         clean=_reading(record["clean"], precision, 1),
         corrupted=_reading(record["corrupted"], precision, n_samples),
-        grids={kind: _grid(kind, fields, precision, n_layers, n_samples) for kind, fields in record["grids"].items()},
+        grids={
+            kind: _grid(kind, fields, precision, n_layers, n_samples)
+            for kind, fields in record["grids"].items()
+        },
         noise_scale=record["noise_scale"],
         sigma=record["sigma"],
         vocabulary={int(token_id): str(text) for token_id, text in record["vocabulary"].items()},
@@ -194,7 +216,11 @@ def _answer(fields: Mapping[str, Any]) -> AnswerTokens:
 def _reading(fields: Mapping[str, Any], precision: str, n_samples: int) -> Reading:
     top = len(fields["top_ids"])
     return Reading(
-        samples={n: decode_array(v, precision, (n_samples,), n) for n, v in fields["samples"].items() if n in METRICS},
+        samples={
+            n: decode_array(v, precision, (n_samples,), n)
+            for n, v in fields["samples"].items()
+            if n in METRICS
+        },
         top_ids=decode_array(fields["top_ids"], "int64", (top,), "top_ids"),
         top_probabilities=decode_array(fields["top_probabilities"], precision, (top,), "top_probabilities"),
     )
@@ -218,5 +244,7 @@ def _grid(kind: str, fields: Mapping[str, Any], precision: str, n_layers: int, n
         done=decode_array(fields["done"], "bool", shape, "done"),
         samples=samples,
         top_ids=decode_array(fields["top_ids"], "int64", (*shape, top), "top_ids"),
-        top_probabilities=decode_array(fields["top_probabilities"], precision, (*shape, top), "top_probabilities"),
+        top_probabilities=decode_array(
+            fields["top_probabilities"], precision, (*shape, top), "top_probabilities"
+        ),
     )

@@ -1,7 +1,7 @@
-"""What a causal trace returns: grids of numbers per sample, the two runs they lie between, warnings and checks.
+"""What a causal trace returns: grids of numbers, the two runs they lie between, warnings and checks.
 
-Everything is CPU numpy and plain Python; nothing here needs torch or a model. Metrics that are shares are computed on demand from
-the stored per-sample numbers, so a figure, a table and a file can never disagree.
+Everything is CPU numpy and plain Python; nothing here needs torch or a model. Metrics that are shares are
+computed on demand from the stored per-sample numbers, so a figure, a table and a file can never disagree.
 """
 
 from collections.abc import Callable, Mapping
@@ -129,7 +129,9 @@ class TraceGrid:
             InputError: it was not traced.
         """
         if position_or_head not in self.rows:
-            raise InputError(f"{self.row_axis} {position_or_head} was not traced", why=f"the rows are {self.rows}")
+            raise InputError(
+                f"{self.row_axis} {position_or_head} was not traced", why=f"the rows are {self.rows}"
+            )
         return self.rows.index(position_or_head)
 
 
@@ -168,15 +170,16 @@ class CausalTraceResult:
         tokens: tokens of the clean prompt, one per position.
         corrupted_tokens: tokens of the corrupted prompt; the same as `tokens` when noise corrupts.
         subject: token span [start, end) that is marked as the subject.
-        first_difference: first position at which the two runs differ; rows above it equal the base run exactly.
+        first_difference: first position at which the two runs differ; rows above it equal the base run
+            exactly.
         n_layers: layers of the model.
         answer: the text whose probability is read.
         distractor: the text it is compared with, or None.
         clean: the clean run.
         corrupted: the corrupted run, one number per noise sample.
         grids: kind -> grid, in the order asked for.
-        noise_scale: standard deviation (gaussian) or half width (uniform) of the noise in embedding units; None
-            without noise.
+        noise_scale: standard deviation (gaussian) or half width (uniform) of the noise in embedding units;
+            None without noise.
         sigma: standard deviation of the embedding outputs that noise levels refer to; None without noise.
         vocabulary: token id -> visible text, for every id in the tops, answer and distractor.
         warnings: sentences to be read before the figure.
@@ -210,21 +213,28 @@ class CausalTraceResult:
     def __post_init__(self) -> None:
         """Tokens, spans, grids and samples fit each other."""
         if len(self.tokens) != len(self.corrupted_tokens):
-            raise ValueError(f"{len(self.tokens)} clean tokens but {len(self.corrupted_tokens)} corrupted ones")
+            raise ValueError(
+                f"{len(self.tokens)} clean tokens but {len(self.corrupted_tokens)} corrupted ones"
+            )
         if not 0 <= self.subject[0] < self.subject[1] <= len(self.tokens):
             raise ValueError(f"subject {self.subject} lies outside the {len(self.tokens)} tokens")
         for kind, grid in self.grids.items():
             if grid.kind != kind or grid.done.shape[1] != self.n_layers:
-                raise ValueError(f"grid {kind!r} is of kind {grid.kind!r} with layers {grid.done.shape[1]}, "
-                                 f"expected {self.n_layers} layers")
+                raise ValueError(
+                    f"grid {kind!r} is of kind {grid.kind!r} with layers {grid.done.shape[1]}, "
+                    f"expected {self.n_layers} layers"
+                )
             samples = {values.shape[2] for values in grid.samples.values()}
             if samples != {self.n_samples}:
                 raise ValueError(f"grid {kind!r} has {samples} samples, the corrupted run {self.n_samples}")
             if set(grid.samples) != set(self.clean.samples):
-                raise ValueError(f"grid {kind!r} has metrics {sorted(grid.samples)}, "
-                                 f"the clean run {sorted(self.clean.samples)}")
+                raise ValueError(
+                    f"grid {kind!r} has metrics {sorted(grid.samples)}, "
+                    f"the clean run {sorted(self.clean.samples)}"
+                )
 
-    # --- what is there ------------------------------------------------------------------------------------------
+    # --- what is there
+    # ------------------------------------------------------------------------------------------
 
     @property
     def n_samples(self) -> int:
@@ -234,7 +244,9 @@ class CausalTraceResult:
     @property
     def metrics(self) -> tuple[str, ...]:
         """Metrics that this result has; the two logit differences need a distractor."""
-        return tuple(m.name for m in METRICS.values() if not m.needs_distractor or self.distractor is not None)
+        return tuple(
+            m.name for m in METRICS.values() if not m.needs_distractor or self.distractor is not None
+        )
 
     @property
     def base(self) -> Reading:
@@ -254,7 +266,8 @@ class CausalTraceResult:
         """Visible text of a token id that occurs in this result."""
         return self.vocabulary.get(token_id, f"#{token_id}")
 
-    # --- numbers ------------------------------------------------------------------------------------------------
+    # --- numbers
+    # ------------------------------------------------------------------------------------------------
 
     def grid(self, kind: Kind, metric: str = "probability") -> Float[np.ndarray, "row layer"]:
         """A metric at every cell: the mean over noise samples, or a share computed from such means.
@@ -264,8 +277,8 @@ class CausalTraceResult:
             metric: one of `metrics`.
 
         Returns:
-            In the metric's unit. NaN where the cell is not done, and everywhere when a share has no denominator
-            (clean and corrupted run agree).
+            In the metric's unit. NaN where the cell is not done, and everywhere when a share has no
+            denominator (clean and corrupted run agree).
 
         Raises:
             InputError: no such kind or metric here.
@@ -278,11 +291,11 @@ class CausalTraceResult:
         return float(self._combine(metric, lambda stored: np.asarray(reading.mean(stored))))
 
     def baseline(self, metric: str = "probability") -> float:
-        """The metric with nothing patched: of the corrupted run when denoising, of the clean run when noising."""
+        """The metric with nothing patched: of the corrupted run, or of the clean run when noising."""
         return self.value(self.base, metric)
 
     def ceiling(self, metric: str = "probability") -> float:
-        """The metric with everything patched: of the clean run when denoising, of the corrupted run when noising."""
+        """The metric with everything patched: of the clean run, or of the corrupted run when noising."""
         return self.value(self.source, metric)
 
     def effect(self, kind: Kind, metric: str = "probability") -> Float[np.ndarray, "row layer"]:
@@ -298,8 +311,9 @@ class CausalTraceResult:
     ) -> tuple[Float[np.ndarray, "row layer"], Float[np.ndarray, "row layer"]]:
         """95 % band of `grid` for the draw of the noise.
 
-        The band is that of the *paired* difference patched - baseline of the same noise sample (Student's t), put
-        around the grid's value: it answers whether a cell differs from the baseline, not how far samples spread.
+        The band is that of the *paired* difference patched - baseline of the same noise sample (Student's t),
+        put around the grid's value: it answers whether a cell differs from the baseline, not how far samples
+        spread.
 
         Returns:
             (low, high). NaN with fewer than two samples.
@@ -311,7 +325,8 @@ class CausalTraceResult:
     def to_frame(self) -> "pd.DataFrame":
         """Tidy table, one row per number.
 
-        Columns: kind ("clean run", "corrupted run" or a kind of `grids`), position, head, token, layer, metric,
+        Columns: kind ("clean run", "corrupted run" or a kind of `grids`), position, head, token, layer,
+            metric,
         value, low, high (95 % band), unit, samples.
         """
         from mi_core.analyses.causal_trace_record import to_frame  # that module imports this one
@@ -353,7 +368,11 @@ class CausalTraceResult:
     def _check_metric(self, metric: str) -> None:
         if metric not in self.metrics:
             why = "no distractor was chosen" if metric in METRICS else ""
-            raise InputError(f"This trace has no metric {metric!r}", why=why, fix=f"Choose one of {', '.join(self.metrics)}")
+            raise InputError(
+                f"This trace has no metric {metric!r}",
+                why=why,
+                fix=f"Choose one of {', '.join(self.metrics)}",
+            )
 
     def _half_width(self, kind: Kind, metric: str) -> np.ndarray:
         """Half of the 95 % band of the paired difference, in the metric's unit."""
@@ -390,7 +409,11 @@ class Step:
 
 
 def empty_grid(
-    kind: Kind, rows: tuple[int, ...], n_layers: int, n_samples: int, metrics: tuple[str, ...] = STORED_METRICS
+    kind: Kind,
+    rows: tuple[int, ...],
+    n_layers: int,
+    n_samples: int,
+    metrics: tuple[str, ...] = STORED_METRICS,
 ) -> TraceGrid:
     """A grid with nothing done yet, to be filled in place by the function that runs the trace."""
     shape = (len(rows), n_layers)

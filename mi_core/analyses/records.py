@@ -1,7 +1,8 @@
 """Results as JSON: how every analysis writes its arrays and reads them back, exactly and without NaN.
 
-A record is `{"schema": name, "version": n, ...}`. Arrays are nested lists; a number that does not exist is `null`, never NaN,
-which is not JSON. float32 numbers are written with the nine digits that bring the same float32 back.
+A record is `{"schema": name, "version": n, ...}`. Arrays are nested lists; a number that does not exist is
+`null`, never NaN, which is not JSON. float32 numbers are written with the nine digits that bring the same
+float32 back.
 """
 
 import json

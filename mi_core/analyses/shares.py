@@ -1,4 +1,4 @@
-"""Shares and spreads of numbers that were already read from runs: numpy only, guarded where a denominator vanishes."""
+"""Shares and spreads of numbers that were read from runs, guarded where a denominator vanishes."""
 
 import numpy as np
 
@@ -16,7 +16,8 @@ def recovered_share(value: np.ndarray, low: float, high: float) -> np.ndarray:
         high: of the clean run; may lie below `low` (then corruption helped, and 1 is still the clean run).
 
     Returns:
-        Shares, shape of `value`; all NaN when the two runs agree to rounding, because then there is nothing to recover.
+        Shares, shape of `value`; all NaN when the two runs agree to rounding, because then there is nothing
+        to recover.
     """
     gap = high - low
     if not abs(gap) > max(MIN_GAP, MIN_RELATIVE_GAP * max(abs(high), abs(low))):
@@ -25,14 +26,17 @@ def recovered_share(value: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def kl_recovery(kl_patched: np.ndarray, kl_corrupted: float) -> np.ndarray:
-    """1 - KL(clean||patched) / KL(clean||corrupted): 1 = the clean run's output, 0 = as far away as the corrupted run.
+    """1 - KL(clean||patched) / KL(clean||corrupted).
+
+    1 = the clean run's output, 0 = as far away from it as the corrupted run.
 
     Args:
         kl_patched: nats, any shape.
         kl_corrupted: nats.
 
     Returns:
-        Shares, at most 1, below 0 where patching makes it worse; all NaN when the corrupted run's output is the clean one.
+        Shares, at most 1, below 0 where patching makes it worse; all NaN when the corrupted run's output is
+        the clean one.
     """
     if not kl_corrupted > MIN_KL:
         return np.full(np.shape(kl_patched), np.nan)
@@ -48,7 +52,7 @@ def standard_error(samples: np.ndarray) -> np.ndarray:
 
 
 def student_t(degrees: int) -> float:
-    """97.5 % quantile of Student's t, from its expansion about the normal quantile (error < 1e-3 from 3 degrees on).
+    """97.5 % quantile of Student's t, from its expansion about the normal quantile (error < 1e-3).
 
     Args:
         degrees: degrees of freedom; below 1 there is no spread to speak of and the result is NaN.
@@ -59,5 +63,10 @@ def student_t(degrees: int) -> float:
     if degrees in exact:
         return exact[degrees]
     z = 1.959964
-    terms = (z, (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
     return sum(term / degrees**power for power, term in enumerate(terms))
