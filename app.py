@@ -1,0 +1,42 @@
+"""Lantern's launcher: `streamlit run app.py`.
+
+The frame that draws every page is `pages/shared/frame.py`. It is not this file, because Streamlit takes a `pages` folder beside the main script
+for its old multipage layout and would then show a deep link without the frame.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import streamlit as st
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+ROOT = Path(__file__).resolve().parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from pages.shared.server import SecurityHeaders, TokenGate, access_token, health  # noqa: E402
+
+
+@asynccontextmanager
+async def lifespan(app: st.App) -> AsyncIterator[None]:
+    """Load the bundled model behind the first page; let go of threads and helpers at the end."""
+    from pages.shared.preload import start_preload, stop
+
+    start_preload()
+    try:
+        yield
+    finally:
+        stop()
+
+
+app = st.App(
+    str(ROOT / "pages" / "shared" / "frame.py"),
+    lifespan=lifespan,
+    routes=[Route("/api/health", health)],
+    middleware=[Middleware(SecurityHeaders), *([Middleware(TokenGate, token=access_token())] if access_token() else [])],
+)

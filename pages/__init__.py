@@ -1,0 +1,1 @@
+"""One page per question, and the frame around them (`pages.shared`)."""

@@ -1,0 +1,91 @@
+"""The list of pages. Navigation, Home, links and tests read it; adding a page is one row here and one file in `pages`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+from streamlit.navigation.page import StreamlitPage
+
+from pages.shared import prompt_state, selection, trace_fields
+from pages.shared.link import LinkField
+
+FOLDER = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class PageCard:
+    """One page.
+
+    Attributes:
+        name: file name without `.py`; the address too, except for Home, which is `/`.
+        title: in the navigation.
+        section: heading above it; empty for the first ones.
+        icon: Material symbol.
+        question: what the page answers, one sentence.
+        fields: what its link carries besides the frame's fields.
+        header: whether the prompt stands above it.
+    """
+
+    name: str
+    title: str
+    section: str
+    icon: str
+    question: str
+    fields: tuple[LinkField, ...] = ()
+    header: bool = True
+
+    @property
+    def path(self) -> Path:
+        """The page's file."""
+        return FOLDER / f"{self.name}.py"
+
+
+PAGES = (
+    PageCard("home", "Home", "", ":material/home:", "What can be seen here, and where to start?"),
+    PageCard(
+        "causal_trace",
+        "Causal trace",
+        "Intervene",
+        ":material/grid_on:",
+        "Where does the model keep what it needs for its answer?",
+        tuple(trace_fields.FIELDS),
+    ),
+    PageCard("help", "Help", "Learn", ":material/help:", "What do the figures mean, and what are their limits?"),
+)
+
+FRAME_FIELDS: list[LinkField] = [*prompt_state.FIELDS, *selection.FIELDS]
+
+
+def all_fields() -> list[LinkField]:
+    """Every field of the frame and of all pages."""
+    return [*FRAME_FIELDS, *(field for card in PAGES for field in card.fields)]
+
+
+def fields_of(card: PageCard) -> list[LinkField]:
+    """The fields that stand in the address while a page is shown."""
+    return [*FRAME_FIELDS, *card.fields]
+
+
+def streamlit_pages() -> dict[str, StreamlitPage]:
+    """Page name -> Streamlit's page object, made anew for every run."""
+    return {
+        card.name: st.Page(
+            card.path,
+            title=card.title,
+            icon=card.icon,
+            url_path=None if card.name == "home" else card.name,
+            default=card.name == "home",
+            help=card.question,
+        )
+        for card in PAGES
+    }
+
+
+def sections(pages: dict[str, StreamlitPage]) -> dict[str, list[StreamlitPage]]:
+    """The navigation: section -> pages, in the order of the list."""
+    grouped: dict[str, list[StreamlitPage]] = {}
+    for card in PAGES:
+        grouped.setdefault(card.section, []).append(pages[card.name])
+    return grouped

@@ -1,0 +1,46 @@
+"""What the server does before anybody comes: import the heavy libraries and load the bundled model, behind the first page."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import logging
+import threading
+
+from pages.shared.jobs import SERVER
+
+logger = logging.getLogger(__name__)
+
+_HEAVY = ("altair", "pandas", "torch", "transformers")
+
+
+def start_preload() -> None:
+    """Start the daemon thread that prepares the server; returns at once."""
+    threading.Thread(target=_preload, name="preload", daemon=True).start()
+
+
+def stop() -> None:
+    """Let go of the worker thread; called when the server ends."""
+    from pages.shared.session import hub
+
+    hub().close()
+
+
+def preload_state() -> str:
+    """Where the bundled model stands: absent, queued, loading, ready, away or failed."""
+    from pages.shared.session import default_spec, hub
+
+    return hub().state(default_spec()).phase
+
+
+def _preload() -> None:
+    from pages.shared.session import default_spec, hub
+
+    for name in _HEAVY:
+        importlib.import_module(name)
+    job = hub().load(default_spec(), SERVER)
+    job.wait(120)
+    if job.error is not None:
+        logger.warning("The bundled model could not be loaded: %s", job.error)
+    gc.collect()
+    gc.freeze()  # what is imported now never becomes garbage; without this every full collection walks all of it

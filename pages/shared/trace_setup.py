@@ -1,0 +1,280 @@
+"""The causal trace's settings: widgets, the inputs they make, and what a run will cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from mi_core.analyses.causal_trace_inputs import KIND_LABELS, CausalTraceInputs
+from mi_core.errors import InputError, LanternError
+from pages.shared.link import show_span
+from pages.shared.prompt_state import BOS, subject_span, tokens_of
+from pages.shared.running import duration
+from pages.shared.session import hub
+from pages.shared.text import code, plain
+from pages.shared.trace_fields import KINDS
+
+if TYPE_CHECKING:
+    from mi_core.model.spec import ModelSpec
+    from mi_core.tokens import TokenizedPrompt
+    from pages.shared.hub import About
+
+KIND_NAMES = {
+    "state": "State",
+    "attn": "Attention",
+    "mlp": "MLP",
+    "state_attn_severed": "State, attention severed",
+    "state_mlp_severed": "State, MLP severed",
+    "head": "Single heads",
+}
+DIRECTIONS = {"denoising": "Clean into corrupted", "noising": "Corrupted into clean"}
+CORRUPTIONS = {"noise": "Noise on the subject", "prompt": "Swap with a second prompt"}
+NOISES = {"gaussian": "Gaussian", "uniform": "Uniform"}
+UNITS = {"sigma": "σ of the embeddings", "absolute": "absolute"}
+CONVENTIONS = {"code": "l−w/2 … l+w/2−1 (ROME's program)", "paper": "l−w/2+1 … l+w/2 (ROME's paper)"}
+
+INPUT_NAMES = {
+    "prompt": "prompt",
+    "corrupted_prompt": "second prompt",
+    "subject": "subject",
+    "noise": "kind of noise",
+    "noise_level": "noise level",
+    "noise_unit": "unit of the noise",
+    "samples": "samples",
+    "seed": "seed",
+    "direction": "direction",
+    "kinds": "what is restored",
+    "window": "window",
+    "window_convention": "place of the window",
+    "head_position": "position of the heads",
+    "answer": "target",
+    "distractor": "compared token",
+    "bos": "BOS token",
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the widgets ask for right now.
+
+    Attributes:
+        inputs: the trace; None when something is missing or wrong.
+        problem: what is missing or wrong, a plain sentence.
+    """
+
+    inputs: CausalTraceInputs | None
+    problem: str = ""
+
+
+def draw_setup(about: About | None) -> None:
+    """Draw the settings. Values live in the session under the fields' names (`trace_fields`)."""
+    tokens, _ = tokens_of(st.session_state["prompt"], about) if st.session_state["prompt"] else (None, "")
+    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
+        st.segmented_control(
+            "Corrupt by", list(CORRUPTIONS), format_func=CORRUPTIONS.get, key="corruption", required=True
+        )
+        st.segmented_control(
+            "Patch",
+            list(DIRECTIONS),
+            format_func=DIRECTIONS.get,
+            key="direction",
+            required=True,
+            help="Clean values into the corrupted run ask what is enough for the answer (denoising); "
+            "corrupted values into the clean run ask what the answer needs (noising).",
+        )
+        st.pills(
+            "Restore",
+            KINDS,
+            selection_mode="multi",
+            format_func=lambda kind: KIND_NAMES[kind],
+            key="kinds",
+            required=True,
+            help="What is put back at one token and one layer. Severed: the token's later attention (or MLP) outputs "
+            "stay as in the corrupted run, which shows what carries the effect.",
+        )
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+        if st.session_state["corruption"] == "noise":
+            _noise_widgets()
+        _window_widget(about)
+        if "head" in st.session_state["kinds"]:
+            _head_position_widget(tokens)
+        with st.popover("More options", icon=":material/tune:"):
+            _more_options()
+
+
+def _noise_widgets() -> None:
+    absolute = st.session_state["noise_unit"] == "absolute"
+    st.number_input(
+        "Noise level" if absolute else "Noise level (σ)",
+        min_value=0.0,
+        max_value=1e5,
+        step=0.5,
+        format="%g",
+        key="noise_level",
+        width=140,
+        help="3 σ is usual; σ is the standard deviation of the model's embedding outputs.",
+    )
+    st.number_input(
+        "Samples",
+        min_value=1,
+        max_value=1000,
+        key="samples",
+        width=120,
+        help="Draws of the noise; every cell gets the same ones.",
+    )
+
+
+def _window_widget(about: About | None) -> None:
+    st.number_input(
+        "Window (layers)",
+        min_value=1,
+        max_value=1000,
+        key="window",
+        width=140,
+        help="How many layers of attention or MLP are restored together. States are always restored at one layer.",
+    )
+
+
+def _head_position_widget(tokens: TokenizedPrompt | None) -> None:
+    """Where heads are patched; a position that this prompt does not have is given up, and said."""
+    count = 0 if tokens is None else len(tokens)
+    wanted = st.session_state["head_position"]
+    if tokens is not None and wanted is not None and wanted >= count:
+        st.session_state["head_position"] = None
+        st.toast(f"The prompt has no token {wanted}: heads are patched at all positions.")
+    options = [None, *range(max(count, (wanted or 0) + 1))]
+
+    def label(position: int | None) -> str:
+        if position is None:
+            return "all positions"
+        return str(position) if tokens is None else f"{position} {tokens.tokens[position].visible}"
+
+    st.selectbox("Heads at", options, format_func=label, key="head_position", width=180)
+
+
+def _more_options() -> None:
+    if st.session_state["corruption"] == "noise":
+        st.segmented_control("Noise", list(NOISES), format_func=NOISES.get, key="noise", required=True)
+        st.segmented_control("Unit of the level", list(UNITS), format_func=UNITS.get, key="noise_unit", required=True)
+        st.number_input("Seed", min_value=0, max_value=2**32 - 1, key="seed", help="1 gives ROME's very numbers.")
+    st.radio(
+        "Layers of an even window, centre l",
+        list(CONVENTIONS),
+        format_func=CONVENTIONS.get,
+        key="window_convention",
+        help="ROME's program and paper differ by one layer.",
+    )
+    st.segmented_control("BOS token", BOS, key="bos", required=True, help="auto: as the tokenizer does it.")
+
+
+def asked() -> Asked:
+    """Make the inputs from the widgets; a mistake becomes one sentence and nothing is lost."""
+    state = st.session_state
+    span, problem = subject_span()
+    if problem:
+        return Asked(None, problem)
+    if not state["prompt"]:
+        return Asked(None, "Type a prompt that ends just before its answer.")
+    swap = state["corruption"] == "prompt"
+    if swap and not state["second_prompt"]:
+        return Asked(None, "Type the second prompt: the same sentence with another subject.")
+    if not swap and span is None:
+        return Asked(None, "Choose the subject: click its first and its last token above.")
+    try:
+        return Asked(_inputs(span, swap))
+    except InputError as error:
+        return Asked(None, str(error))
+
+
+def _inputs(span: tuple[int, int] | None, swap: bool) -> CausalTraceInputs:
+    state = st.session_state
+    noise: dict[str, Any] = (
+        {}
+        if swap
+        else {name: state[name] for name in ("noise", "noise_unit", "samples", "seed")}
+        | {"noise_level": float(state["noise_level"])}
+    )
+    return CausalTraceInputs(
+        prompt=state["prompt"],
+        corrupted_prompt=state["second_prompt"] if swap else None,
+        subject=span,
+        direction=state["direction"],
+        kinds=tuple(kind for kind in KINDS if kind in state["kinds"]),
+        window=state["window"],
+        window_convention=state["window_convention"],
+        head_position=state["head_position"] if "head" in state["kinds"] else None,
+        answer=state["answer"] or None,
+        distractor=state["distractor"] or None,
+        bos=state["bos"],
+        **noise,
+    )
+
+
+def restore(inputs: CausalTraceInputs) -> None:
+    """Put the settings of a finished run back into the widgets (a button's callback)."""
+    state = st.session_state
+    swap = inputs.corrupted_prompt is not None
+    state.update(
+        prompt=inputs.prompt,
+        corruption="prompt" if swap else "noise",
+        subject=show_span(inputs.subject),
+        direction=inputs.direction,
+        kinds=list(inputs.kinds),
+        window=inputs.window,
+        window_convention=inputs.window_convention,
+        head_position=inputs.head_position,
+        answer=inputs.answer or "",
+        distractor=inputs.distractor or "",
+        bos=inputs.bos,
+    )
+    if swap:
+        state["second_prompt"] = inputs.corrupted_prompt
+    else:
+        for name in ("noise", "noise_level", "noise_unit", "samples", "seed"):
+            state[name] = getattr(inputs, name)
+
+
+def changed(old: CausalTraceInputs, new: CausalTraceInputs) -> list[str]:
+    """Names of the settings in which two traces differ."""
+    return [name for field, name in INPUT_NAMES.items() if getattr(old, field) != getattr(new, field)]
+
+
+def cost_line(spec: ModelSpec, inputs: CausalTraceInputs) -> str:
+    """What a run will cost, as Markdown.
+
+    Raises:
+        LanternError: when the trace cannot be run (bad span, unequal prompts, missing site).
+    """
+    from mi_core.analyses.causal_trace import causal_trace_plan
+
+    model = hub().resident(spec)
+    if model is None:
+        return "The cost is known when the model is loaded."
+    plan = _remembered_plan(spec, inputs, lambda: causal_trace_plan(model, inputs))
+    kinds = ", ".join(KIND_LABELS[kind] for kind in inputs.kinds)
+    return (
+        f"{plan.variants:,} patched runs × {max(1, plan.rows // max(1, plan.variants))} samples ({kinds}): "
+        f"about **{duration(plan.seconds)}** on {code(str(model.device))}"
+    )
+
+
+def _remembered_plan(spec: ModelSpec, inputs: CausalTraceInputs, make: Any) -> Any:
+    """The plan of the last inputs; a rerun for another reason must not pay for it again."""
+    key = (spec, inputs)
+    known = st.session_state.get("_trace_plan")
+    if known is None or known[0] != key:
+        try:
+            known = (key, make(), None)
+        except LanternError as error:
+            known = (key, None, error)
+        st.session_state["_trace_plan"] = known
+    if known[2] is not None:
+        raise known[2]
+    return known[1]
+
+
+def sentence(problem: str) -> str:
+    """A problem as Markdown that shows it literally (first line only; a block after it is for `st.code`)."""
+    return plain(problem.partition("\n\n")[0])
