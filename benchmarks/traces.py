@@ -2,20 +2,21 @@
 
 The grid is the one that transformer-lens calls `get_act_patch_resid_pre`: the residual stream that enters
 block l at position t is taken from the clean run and put into the corrupted run, for every (l, t); each cell
-is a logit difference at the last position. Every way starts from token ids and ends with the [layer, position]
-grid, so each pays for its own clean and corrupted runs.
+is a logit difference at the last position. Every way starts from token ids and ends with the grid, so each
+pays for its own clean and corrupted runs.
 """
 
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from transformers import AutoModelForCausalLM, GPT2Config, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 ANSWER, DISTRACTOR = 11, 12  # token ids; the weights are random, so any two will do
 
@@ -36,14 +37,16 @@ class Shape:
     n_heads: int = 12
     d_vocab: int = 50257
 
-    def build(self, device: str, dtype: torch.dtype) -> PreTrainedModel:
+    def build(self, device: str, dtype: torch.dtype) -> GPT2LMHeadModel:
         """A GPT-2 of this shape with seeded random weights, the same in every process."""
         torch.manual_seed(0)
         config = GPT2Config(
             n_layer=self.n_layers, n_embd=self.d_model, n_head=self.n_heads, vocab_size=self.d_vocab,
             bos_token_id=0, eos_token_id=0,
         )  # fmt: skip
-        return AutoModelForCausalLM.from_config(config).to(device=device, dtype=dtype).eval()
+        model = GPT2LMHeadModel(config).eval()
+        torch.nn.Module.to(model, device=torch.device(device), dtype=dtype)
+        return model
 
 
 def prompts(n_positions: int, d_vocab: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -69,8 +72,8 @@ def minimal_flops(shape: Shape, n_positions: int) -> float:
     - Clean run: blocks 0 to L-2 at all positions (what enters the last block is still needed).
     - Corrupted run: the same, then the last block for the last query only, with everybody's keys and values.
     - Cell (l, t): positions before t never change. In block l only position t has a new query, key and value,
-      but all T - t positions from t on have new attention and MLP; in the blocks after it they need everything.
-      The last block computes the keys and values that changed and then a single query, the last one.
+      but all T - t positions from t on have new attention and MLP; in the blocks after it they need
+      everything. The last block computes the keys and values that changed and then one query, the last.
     - The unembedding, 2dV, once for each cell and once for the corrupted run.
     """
     d, last = shape.d_model, shape.n_layers - 1
@@ -95,7 +98,9 @@ def minimal_flops(shape: Shape, n_positions: int) -> float:
     return total + 2.0 * d * shape.d_vocab * (n_positions * shape.n_layers + 1)
 
 
-def lantern(shape: Shape, device: str, dtype: torch.dtype, method: str) -> Callable[..., np.ndarray]:
+def lantern(
+    shape: Shape, device: str, dtype: torch.dtype, method: Literal["auto", "full"]
+) -> Callable[..., np.ndarray]:
     """Ours: `mi_core.engine.sweep` with `method` "auto" or "full"."""
     from mi_core.engine import Base, Edit, Variant, run, sweep
     from mi_core.model import ModelSpec, build_model
@@ -157,8 +162,8 @@ def plain(shape: Shape, device: str, dtype: torch.dtype) -> Callable[..., np.nda
 
 def transformer_lens(shape: Shape, device: str, dtype: torch.dtype) -> Callable[..., np.ndarray]:
     """transformer-lens: `get_act_patch_resid_pre`, a pass per cell."""
-    from transformer_lens import patching
-    from transformer_lens.model_bridge import TransformerBridge
+    from transformer_lens import patching  # pyright: ignore[reportMissingImports]  # optional
+    from transformer_lens.model_bridge import TransformerBridge  # pyright: ignore[reportMissingImports]  # same
 
     tokenizer = Tokenizer(WordLevel({"<s>": 0}, unk_token="<s>"))
     with tempfile.TemporaryDirectory() as folder:  # transformer-lens reads the tokenizer again, by its name

@@ -8,8 +8,10 @@ was measured between the repeats.
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import torch
@@ -18,6 +20,7 @@ import tyro
 from benchmarks.traces import WAYS, Shape, prompts
 
 MIB = 2**20
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def timed(function, device: str) -> tuple[float, object]:
+def timed(function: Callable[[], Value], device: str) -> tuple[float, Value]:
     """Seconds that `function` takes, and what it returns."""
     synchronize(device)
     start = time.perf_counter()

@@ -1,7 +1,7 @@
-"""The same numbers as transformer-lens 4.3.0, an independent implementation: one forward pass per cell, its own hooks.
+"""The same numbers as transformer-lens 4.3.0, an independent implementation with a forward pass per cell.
 
-Its grids put an activation of the clean run into the corrupted run, per (layer, position) or (layer, position, head), and
-read the logit difference at the last position.
+Its grids put an activation of the clean run into the corrupted run, for each (layer, position) or (layer,
+position, head), and read the logit difference at the last position.
 """
 
 import importlib.util
@@ -17,7 +17,13 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedConfig, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+)
 
 from mi_core.engine import Base, Edit, Variant, run, sweep
 from mi_core.model import LoadedModel, ModelSpec, load_model
@@ -40,8 +46,9 @@ CONFIGS: dict[str, PreTrainedConfig] = {
         bos_token_id=0, eos_token_id=0, initializer_range=0.3,
     ),
     "llama_gqa": LlamaConfig(
-        num_hidden_layers=3, hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2,
-        vocab_size=VOCABULARY, max_position_embeddings=32, bos_token_id=0, eos_token_id=0, initializer_range=0.3,
+        num_hidden_layers=3, hidden_size=32, intermediate_size=48, num_attention_heads=4,
+        num_key_value_heads=2, vocab_size=VOCABULARY, max_position_embeddings=32,
+        bos_token_id=0, eos_token_id=0, initializer_range=0.3,
     ),
 }  # fmt: skip
 
@@ -60,8 +67,9 @@ def oracle(folder: Path) -> dict[str, np.ndarray]:
     asked = {"clean": CLEAN, "corrupted": CORRUPTED, "answer": ANSWER, "distractor": DISTRACTOR}
     request.write_text(json.dumps({**asked, "dtype": "float32", "grids": list(GRIDS)}), encoding="utf-8")
     quiet = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    program = Path(__file__).with_name("transformer_lens_oracle.py")
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("transformer_lens_oracle.py")), folder, request, output],
+        [sys.executable, program, folder, request, output],
         env={**os.environ, **quiet}, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -70,11 +78,11 @@ def oracle(folder: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module", params=list(CONFIGS))
-def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple]:
+def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple:
     """Our model and the other tool's grids, from one folder of weights."""
     folder = tmp_path_factory.mktemp(request.param)
     save_model(folder, CONFIGS[request.param])
-    yield load_model(ModelSpec(str(folder), device="cpu")), oracle(folder)
+    return load_model(ModelSpec(str(folder), device="cpu")), oracle(folder)
 
 
 def logit_difference(logits: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -88,7 +96,9 @@ def cells(model: LoadedModel, site: str, by_head: bool) -> Iterator[Edit]:
         source = clean[(site, layer)]
         for position in range(len(CLEAN)):
             if not by_head:
-                yield Edit(site, layer, "set", positions=(position,), value=source[:, position : position + 1])
+                yield Edit(
+                    site, layer, "set", positions=(position,), value=source[:, position : position + 1]
+                )
                 continue
             for head in range(model.dims.n_heads):
                 value = source[:, position : position + 1, head : head + 1]
@@ -98,7 +108,9 @@ def cells(model: LoadedModel, site: str, by_head: bool) -> Iterator[Edit]:
 @pytest.mark.parametrize("grid", list(GRIDS))
 def test_sweep_gives_the_grids_of_transformer_lens(both: tuple, grid: str) -> None:
     model, expected = both
-    variants = [Variant((edit,)) for edit in cells(model, GRIDS[grid], by_head=grid.endswith("head_out_by_pos"))]
+    variants = [
+        Variant((edit,)) for edit in cells(model, GRIDS[grid], by_head=grid.endswith("head_out_by_pos"))
+    ]
     out = sweep(model, Base(torch.tensor([CORRUPTED])), variants, read=logit_difference)
     ours = out.values["logit_difference"].reshape(expected[grid].shape)
     assert np.ptp(ours) > 0.1, "the grid is flat, so agreement would prove little"

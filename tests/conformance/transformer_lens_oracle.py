@@ -1,9 +1,10 @@
-"""Run by test_transformer_lens.py in a process of its own: transformer-lens' patching grids of a model in a folder.
+"""Run by test_transformer_lens.py in a process of its own: the patching grids of transformer-lens.
 
     python transformer_lens_oracle.py FOLDER REQUEST_JSON OUTPUT_NPZ
 
-The request holds `clean` and `corrupted` token ids, `answer` and `distractor` ids, and the names of the grids. A separate
-process, because importing transformer-lens replaces transformers' eager attention for everybody (its issue 1795).
+The request holds `clean` and `corrupted` token ids, `answer` and `distractor` ids, and the names of the grids.
+A process of its own, because importing transformer-lens replaces transformers' eager attention for everybody
+(its issue 1795).
 """
 
 import json
@@ -12,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformer_lens import patching
-from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens import patching  # pyright: ignore[reportMissingImports]  # optional
+from transformer_lens.model_bridge import TransformerBridge  # pyright: ignore[reportMissingImports]  # same
 
 
 def main(folder: str, request: str, output: str) -> None:
@@ -32,8 +33,8 @@ def main(folder: str, request: str, output: str) -> None:
             name: getattr(patching, f"get_act_patch_{name}")(bridge, corrupted, cache, metric).numpy()
             for name in asked["grids"]
         }
-        ends = {"clean": metric(bridge(clean)).numpy(), "corrupted": metric(bridge(corrupted)).numpy()}
-    np.savez(output, **grids, **ends)
+        grids["clean"], grids["corrupted"] = metric(bridge(clean)).numpy(), metric(bridge(corrupted)).numpy()
+    np.savez(output, allow_pickle=False, **grids)
 
 
 if __name__ == "__main__":
