@@ -102,10 +102,9 @@ def lantern(
     shape: Shape, device: str, dtype: torch.dtype, method: Literal["auto", "full"]
 ) -> Callable[..., np.ndarray]:
     """Ours: `mi_core.engine.sweep` with `method` "auto" or "full"."""
-    from mi_core.engine import Base, Edit, Variant, run, sweep
-    from mi_core.model import ModelSpec, build_model
+    from mi_core.engine import Base, Edit, Variant, build_model, run, sweep
 
-    model = build_model(shape.build(device, dtype), None, ModelSpec("benchmark", device=device))
+    model = build_model(shape.build(device, dtype))
 
     def trace(clean: torch.Tensor, corrupted: torch.Tensor) -> np.ndarray:
         source = run(model, clean, capture=[("resid_pre", None)])

@@ -25,8 +25,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from mi_core.engine import Base, Edit, Variant, run, sweep
-from mi_core.model import LoadedModel, ModelSpec, load_model
+from mi_core.engine import Base, Edit, Variant, build_model, run, sweep
+from mi_core.model.model import LoadedModel
 
 pytestmark = [
     pytest.mark.conformance,
@@ -82,7 +82,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """Our model and the other tool's grids, from one folder of weights."""
     folder = tmp_path_factory.mktemp(request.param)
     save_model(folder, CONFIGS[request.param])
-    return load_model(ModelSpec(str(folder), device="cpu")), oracle(folder)
+    return build_model(AutoModelForCausalLM.from_pretrained(folder)), oracle(folder)
 
 
 def logit_difference(logits: torch.Tensor) -> dict[str, torch.Tensor]:

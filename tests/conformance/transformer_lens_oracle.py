@@ -2,7 +2,7 @@
 
     python transformer_lens_oracle.py FOLDER REQUEST_JSON OUTPUT_NPZ
 
-The request holds `clean` and `corrupted` token ids, `answer` and `distractor` ids, and the names of the grids.
+The request holds `clean` and `corrupted` token ids, `answer` and `distractor` ids, and grid names.
 A process of its own, because importing transformer-lens replaces transformers' eager attention for everybody
 (its issue 1795).
 """
