@@ -145,6 +145,7 @@ class Structure:
         parallel: attention and MLP read the same stream.
         points: (site, layer) -> Point for module sites; layer is None for model sites.
         missing: site -> reason, for sites that this model does not have or that the probe switched off.
+        layer_of: layer by `id` of its attention module.
     """
 
     family: Family
@@ -155,6 +156,10 @@ class Structure:
     parallel: bool
     points: dict[tuple[str, int | None], Point]
     missing: dict[str, str] = field(default_factory=dict)
+    layer_of: dict[int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.layer_of = {id(module): layer for layer, module in enumerate(self.attention)}
 
     def available(self) -> list[str]:
         """Names of the sites that can be read and changed, in forward order."""

@@ -1,0 +1,167 @@
+"""One hooked forward pass: `run(model, tokens, capture=..., edits=...)`.
+
+Cost: one forward pass of the model over all rows. Identity: with no edits the logits are what the model itself returns, bit for
+bit; capturing changes nothing.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mi_core.engine.edits import Edit, normalise
+from mi_core.engine.layout import dense_layout
+from mi_core.engine.place import Place, Placed
+from mi_core.engine.session import Session
+from mi_core.errors import EditError, InputError, OutOfMemory
+from mi_core.model.model import LoadedModel
+from mi_core.sites import site
+
+Capture = str | tuple[str, int | None]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Run(Mapping[Place, Tensor]):
+    """What one pass gave; a mapping from (site, layer) to captured tensors [row, ...] on the model's device.
+
+    Attributes:
+        logits: [row, pos, d_vocab], as the model returns them after all edits.
+        captured: the captured values.
+        cut_rows: attention rows (row, head, query) that lost all their keys and therefore give zero.
+    """
+
+    logits: Float[Tensor, "row pos d_vocab"]
+    captured: dict[Place, Tensor]
+    cut_rows: int = 0
+
+    def __getitem__(self, place: Place) -> Tensor:
+        return self.captured[place]
+
+    def __iter__(self) -> Iterator[Place]:
+        return iter(self.captured)
+
+    def __len__(self) -> int:
+        return len(self.captured)
+
+
+def run(
+    model: LoadedModel,
+    tokens: Int[Tensor, "row pos"],
+    *,
+    capture: Sequence[Capture] = (),
+    edits: Sequence[Edit] = (),
+    before_edits: bool = False,
+) -> Run:
+    """Run the model once, with edits, and keep what is asked for.
+
+    Args:
+        model: the loaded model.
+        tokens: token ids, all rows of equal length, no padding.
+        capture: site names (all layers) or (site, layer) pairs.
+        edits: applied in this order at each place, to every row (a value's row axis may differ per row).
+        before_edits: keep values as they were before the edits at their own place.
+
+    Raises:
+        SiteMissing: the model lacks a site.
+        EditError: an edit is out of range or never took effect.
+        OutOfMemory: the device is too small for this batch.
+    """
+    places = expand(model, capture)
+    n_rows, n_pos = check_tokens(model, tokens)
+    fixed = [normalise(edit, model.structure, n_pos) for edit in edits]
+    placed = [Placed(edit, 0, n_rows) for edit in fixed]
+    session = Session(model, dense_layout(n_rows, n_pos), placed, places, before_edits=before_edits)
+    with torch.inference_mode(), memory_errors(model), session:
+        logits = forward(session, tokens)
+    check_fired(session, fixed)
+    shapes = {place: (n_rows, *model.structure.shape(place[0], n_pos)) for place in session.captured}
+    captured = {place: value.reshape(shapes[place]) for place, value in session.captured.items()}
+    return Run(logits, captured, session.cut_rows)
+
+
+def forward(session: Session, tokens: Tensor) -> Tensor:
+    """The model's own forward inside an open session; edits and captures of `logits` included."""
+    model = session.model
+    logits = model.hf(input_ids=tokens.to(model.device), use_cache=False).logits
+    place = ("logits", None)
+    if place in session.edits or place in session.capture:
+        new = session.visit(place, logits.reshape(-1, logits.shape[-1]))
+        logits = logits if new is None else new.reshape(logits.shape)
+    return logits
+
+
+def expand(model: LoadedModel, capture: Sequence[Capture]) -> list[Place]:
+    """Resolve site names to (site, layer) places, each once.
+
+    Raises:
+        SiteMissing: the model lacks one of them.
+    """
+    places: list[Place] = []
+    for wanted in capture:
+        name, layer = (wanted, None) if isinstance(wanted, str) else wanted
+        found = site(name)
+        layers = model.structure.layers_of(name) if found.per_layer and layer is None else [layer]
+        for each in layers:
+            model.structure.require(name, each)
+        places += [(name, each) for each in layers if (name, each) not in places]
+    return places
+
+
+def check_tokens(model: LoadedModel, tokens: Tensor) -> tuple[int, int]:
+    """Check token ids before the model sees them; return (rows, positions).
+
+    Raises:
+        InputError: no tokens, too many, or ids outside the vocabulary.
+    """
+    if tokens.dim() != 2 or tokens.numel() == 0:
+        raise InputError("There is nothing to run", why=f"token ids have shape {tuple(tokens.shape)}", fix="Type a prompt")
+    low, high = int(tokens.min()), int(tokens.max())
+    if low < 0 or high >= model.dims.d_vocab:
+        raise InputError(f"Token id {low if low < 0 else high} is not in the vocabulary of {model.dims.d_vocab}")
+    config = model.hf.config
+    limit = getattr(getattr(config, "text_config", None) or config, "max_position_embeddings", None)
+    if limit and tokens.shape[1] > limit:
+        raise InputError(
+            f"The prompt has {tokens.shape[1]} tokens", why=f"the model takes at most {limit}", fix="Shorten the prompt"
+        )
+    return tokens.shape[0], tokens.shape[1]
+
+
+def check_fired(session: Session, edits: Sequence[Edit]) -> None:
+    """Every edit must have acted: an intervention that never fires gives a plausible figure of nothing.
+
+    Raises:
+        EditError: naming the first edit that did not act.
+    """
+    for edit in edits:
+        if not session.acted[(edit.site, edit.layer)]:
+            raise EditError(f"The edit at {edit.site!r}, layer {edit.layer}, never took effect", why="its hook did not fire")
+
+
+@contextmanager
+def memory_errors(model: LoadedModel) -> Iterator[None]:
+    """Tell an allocation failure in one sentence; other errors pass."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        release_cache(model)
+        raise OutOfMemory(
+            "The device ran out of memory", why=str(error).splitlines()[0][:200], fix="Use fewer rows, a shorter prompt or a smaller dtype"
+        ) from error
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch could not allocate (CUDA, MPS or the CPU allocator)."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in text or "can't allocate memory" in text
+
+
+def release_cache(model: LoadedModel) -> None:
+    """Give cached blocks back to the device."""
+    if model.device.type == "cuda":
+        torch.cuda.empty_cache()

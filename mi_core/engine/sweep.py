@@ -1,0 +1,305 @@
+"""Sweeps: many variants of one forward pass, exact and shared (`sweep`), with their cost known before (`plan`).
+
+    sweep(base, variants)[v] = what a whole forward pass with base edits + edits of variant v would give
+
+to 1e-5 in float32 and 1e-10 in float64. `method="full"` is that whole pass, variant by variant: the oracle and the fallback.
+Causal traces, ablations, dose curves and feature injections are sweeps. No peer shares computation between the cells of a trace
+(`docs/benchmarks.md`); the idea is causality: a variant changes nothing before its first edited layer and position.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mi_core.engine.edits import normalise
+from mi_core.engine.replay import BaseRun, base_run
+from mi_core.engine.run import check_tokens, is_out_of_memory, memory_errors, release_cache, run
+from mi_core.engine.shared import Chunk
+from mi_core.engine.variants import Base, Placing, Variant, changes_nothing, place_variants
+from mi_core.errors import Cancelled, InputError, OutOfMemory
+from mi_core.model.model import LoadedModel
+from mi_core.model.structure import values_per_token
+
+Method = Literal["auto", "shared", "full"]
+Reader = Callable[[Tensor], Mapping[str, Tensor]]
+Values = dict[str, np.ndarray]
+OnChunk = Callable[[int, int, np.ndarray, Values], None]
+
+CHUNK_BYTES = 768 * 2**20  # activations of one chunk; small enough for a laptop, large enough for full matrix speed
+LOGIT_BYTES = 128 * 2**20  # logits alive at once: [variants, d_vocab] never exists whole
+CHUNK_SECONDS = 0.7  # a chunk should not last longer, so that figures fill and Cancel is quick
+MIN_CHUNK_TOKENS = 512  # smaller chunks waste matrix speed
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Cost of a sweep, known before anything runs.
+
+    Attributes:
+        variants: variants asked for; `computed` of them need computation, the rest equal the base by causality.
+        computed: see `variants`.
+        rows: base rows; every variant is run on each.
+        token_layers: token-layer evaluations that the shared sweep makes (a token through one block).
+        token_layers_full: the same for a whole forward pass per variant.
+        flops: floating-point operations of the chosen method, matrix products only.
+        seconds: estimate from the model's measured speed; NaN when nothing was measured yet.
+        method: "shared" or "full".
+        reason: why that method.
+    """
+
+    variants: int
+    computed: int
+    rows: int
+    token_layers: int
+    token_layers_full: int
+    flops: float
+    seconds: float
+    method: Literal["shared", "full"]
+    reason: str
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SweepResult:
+    """Readings of all variants.
+
+    Attributes:
+        values: reader's arrays, first axis variant; NaN (-1 for integers) where not done.
+        done: [variant] whether it was computed (or equals the base by causality).
+        base: the reader's values of the base run itself, first axis of length 1.
+        method: how it was computed.
+        seconds: wall time.
+        cancelled: whether the user stopped it.
+    """
+
+    values: Values
+    done: np.ndarray
+    base: Values
+    method: str
+    seconds: float
+    cancelled: bool = False
+
+
+def plan(model: LoadedModel, base: Base, variants: Sequence[Variant], *, read_positions: Sequence[int] = (-1,)) -> Plan:
+    """Cost of a sweep, from shapes alone; runs nothing."""
+    n_rows, n_pos = base.tokens.shape
+    read = _read_positions(read_positions, n_pos)
+    placings, _ = place_variants(variants, model.structure, n_pos, read)
+    shared = sum(_token_layers(p, n_pos, model.dims.n_layers, min(read)) for p in placings) * n_rows
+    full = len(variants) * n_rows * n_pos * model.dims.n_layers
+    method, reason = _method(model, "auto")
+    used = shared + n_rows * n_pos * model.dims.n_layers if method == "shared" else full
+    heads = len(placings) * n_rows * (len(read) if method == "shared" else n_pos)
+    flops = 2.0 * (used * _block_weights(model) + heads * model.dims.d_model * model.dims.d_vocab)
+    speed = model.token_layers_per_second
+    seconds = used / speed if speed else float("nan")
+    return Plan(len(variants), len(placings), n_rows, shared, full, flops, seconds, method, reason)
+
+
+def _token_layers(placing: Placing, n_pos: int, n_layers: int, start: int) -> int:
+    """Token-layers of one row; in the last layer only the read positions count."""
+    length, depth = n_pos - placing.first, n_layers - placing.entry
+    return 0 if depth == 0 else length * (depth - 1) + min(length, n_pos - start)
+
+
+def _block_weights(model: LoadedModel) -> int:
+    """Matrix entries of one block."""
+    return sum(p.numel() for p in model.structure.blocks[0].parameters() if p.dim() == 2)
+
+
+def _method(model: LoadedModel, method: Method) -> tuple[Literal["shared", "full"], str]:
+    if method != "auto":
+        return method, "as asked"
+    if model.report.replay:
+        return "shared", "layers of this model can be replayed"
+    return "full", "layers of this model cannot be replayed: one whole forward pass per variant"
+
+
+def _read_positions(positions: Sequence[int], n_pos: int) -> list[int]:
+    if not positions or any(not -n_pos <= p < n_pos for p in positions):
+        raise InputError(f"Read positions {tuple(positions)} are not in a prompt of {n_pos} tokens")
+    return sorted(p % n_pos for p in positions)
+
+
+def sweep(
+    model: LoadedModel,
+    base: Base,
+    variants: Sequence[Variant],
+    *,
+    read: Reader,
+    method: Method = "auto",
+    read_positions: Sequence[int] = (-1,),
+    on_chunk: OnChunk | None = None,
+    on_tick: Callable[[float], None] | None = None,
+) -> SweepResult:
+    """Run many variants of one forward pass.
+
+    Args:
+        model: the loaded model.
+        base: tokens and edits that all variants share.
+        variants: what differs.
+        read: called with logits [variant, row, read, d_vocab] of a part of the variants (and once of the base alone, first
+            axis 1); returns named tensors with first axis variant.
+        method: "shared" (exact reuse), "full" (one whole pass per variant) or "auto".
+        read_positions: positions whose logits are read; negative from the end. Readers see them in ascending order.
+        on_chunk: called after each chunk with (done, total, indices, values of these); may raise Cancelled.
+        on_tick: called after every layer with the done share, 0 to 1; may raise Cancelled.
+
+    Returns:
+        Values in the order of `variants`; partial ones when cancelled.
+
+    Raises:
+        SiteMissing, EditError: an edit does not fit; OutOfMemory: not even one variant fits.
+    """
+    started = time.perf_counter()
+    _, n_pos = check_tokens(model, base.tokens)
+    positions = _read_positions(read_positions, n_pos)
+    edits = tuple(normalise(edit, model.structure, n_pos) for edit in base.edits)
+    chosen, _ = _method(model, method)
+    start = None
+    if chosen == "shared":
+        with memory_errors(model):
+            start = base_run(model, base.tokens, edits, positions)
+    logits = run(model, base.tokens, edits=edits).logits[:, positions] if start is None else start.logits
+    with torch.inference_mode():
+        base_values = _numpy(read(logits[None]))
+    collector = _Collector(base_values, len(variants), on_chunk, on_tick)
+    cancelled = False
+    try:
+        if start is None:
+            _sweep_full(model, base, variants, positions, read, collector)
+        else:
+            _sweep_shared(model, start, variants, positions, read, collector)
+    except Cancelled:
+        cancelled = True
+    seconds = time.perf_counter() - started
+    return SweepResult(collector.values, collector.done, base_values, chosen, seconds, cancelled)
+
+
+class _Collector:
+    """Gathers readings in variant order and reports progress."""
+
+    def __init__(
+        self, base: Values, n_variants: int, on_chunk: OnChunk | None, on_tick: Callable[[float], None] | None
+    ) -> None:
+        self.base, self.n_variants, self.on_chunk, self.on_tick = base, n_variants, on_chunk, on_tick
+        self.done = np.zeros(n_variants, bool)
+        self.values: Values = {}
+        for name, array in base.items():
+            fill = np.nan if array.dtype.kind == "f" else False if array.dtype.kind == "b" else -1
+            self.values[name] = np.full((n_variants, *array.shape[1:]), fill, array.dtype)
+
+    def put(self, indices: Sequence[int], values: Values) -> None:
+        """Store values of some variants and tell the caller."""
+        where = np.asarray(indices, np.int64)
+        if not len(where):
+            return
+        for name, array in values.items():
+            self.values[name][where] = array
+        self.done[where] = True
+        if self.on_chunk is not None:
+            part = {name: self.values[name][where] for name in values}
+            self.on_chunk(int(self.done.sum()), self.n_variants, where, part)
+
+    def tick(self, share: float) -> None:
+        """Report the done share between chunks."""
+        if self.on_tick is not None:
+            self.on_tick(share)
+
+
+def _numpy(values: Mapping[str, Tensor]) -> Values:
+    return {name: value.detach().cpu().numpy() for name, value in values.items()}
+
+
+def _sweep_full(
+    model: LoadedModel, base: Base, variants: Sequence[Variant], positions: list[int], read: Reader, collector: _Collector
+) -> None:
+    """One whole forward pass per variant: deliberately simple."""
+    for index, variant in enumerate(variants):
+        logits = run(model, base.tokens, edits=(*base.edits, *variant.edits)).logits[:, positions]
+        with torch.inference_mode():
+            collector.put([index], _numpy(read(logits[None])))
+        collector.tick((index + 1) / len(variants))
+
+
+def _sweep_shared(
+    model: LoadedModel, base: BaseRun, variants: Sequence[Variant], positions: list[int], read: Reader, collector: _Collector
+) -> None:
+    placings, equal = place_variants(variants, model.structure, base.n_pos, positions)
+    n_layers = model.dims.n_layers
+    silent = {p.index for p in placings if p.entry < n_layers and changes_nothing(p, base.streams[p.entry])}
+    placings = [p for p in placings if p.index not in silent]
+    collector.put([*equal, *sorted(silent)], collector.base)
+    queue, done, total = _chunks(model, base, placings), 0, max(1, len(placings))
+    while queue:
+        part = queue.pop(0)
+        chunk_started = time.perf_counter()
+        try:
+            _one_chunk(model, base, part, positions, read, collector, (done / total, len(part) / total))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            release_cache(model)
+            if len(part) == 1:
+                raise OutOfMemory("Not even one variant fits into memory", fix="Use a shorter prompt or fewer samples") from error
+            queue[:0] = [part[: len(part) // 2], part[len(part) // 2 :]]
+            continue
+        done += len(part)
+        _remember_speed(model, base, part, positions, time.perf_counter() - chunk_started)
+
+
+def _one_chunk(
+    model: LoadedModel, base: BaseRun, part: list[Placing], positions: list[int], read: Reader, collector: _Collector,
+    share: tuple[float, float],
+) -> None:
+    n_layers, layers_done = model.dims.n_layers, 0
+
+    def tick() -> None:
+        nonlocal layers_done
+        layers_done += 1
+        collector.tick(share[0] + share[1] * min(1.0, layers_done / n_layers))
+
+    chunk = Chunk(model, base, part, positions, tick)
+    hidden = chunk.run()
+    per_variant = base.n_rows * hidden.shape[2] * model.dims.d_vocab * 4
+    step = max(1, LOGIT_BYTES // per_variant)
+    values: list[Values] = []
+    with torch.inference_mode():
+        for begin in range(0, len(chunk.order), step):
+            values.append(_numpy(read(chunk.logits(hidden, slice(begin, begin + step)))))
+    joined = {name: np.concatenate([v[name] for v in values]) for name in values[0]}
+    collector.put([p.index for p in chunk.order], joined)
+
+
+def _chunks(model: LoadedModel, base: BaseRun, placings: list[Placing]) -> list[list[Placing]]:
+    """Cut the sorted variants into chunks by memory, and by time so that figures fill."""
+    bytes_per_token = values_per_token(model.structure) * torch.finfo(model.dtype).bits // 8
+    budget = CHUNK_BYTES // bytes_per_token
+    if model.token_layers_per_second:
+        quick = int(CHUNK_SECONDS * model.token_layers_per_second / model.dims.n_layers * 2)
+        budget = min(budget, max(MIN_CHUNK_TOKENS, quick))
+    chunks: list[list[Placing]] = []
+    size = budget + 1
+    for placing in placings:
+        tokens = base.n_rows * (base.n_pos - placing.first)
+        if size + tokens > budget:
+            chunks.append([])
+            size = 0
+        chunks[-1].append(placing)
+        size += tokens
+    return chunks
+
+
+def _remember_speed(
+    model: LoadedModel, base: BaseRun, part: list[Placing], positions: list[int], seconds: float
+) -> None:
+    """Keep a running estimate of token-layers per second, for `plan`."""
+    n_layers, start = model.dims.n_layers, min(positions)
+    work = base.n_rows * sum(_token_layers(p, base.n_pos, n_layers, start) for p in part)
+    if work and seconds > 0:
+        speed, old = work / seconds, model.token_layers_per_second
+        model.token_layers_per_second = speed if not old else 0.5 * old + 0.5 * speed
