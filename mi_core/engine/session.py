@@ -6,7 +6,7 @@ the current session of the thread, and all are removed on exit, whatever happene
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +86,7 @@ class Session:
         self._handles: list[RemovableHandle] = []
         self._busy = False
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Session":
         self.model.lock.acquire()
         try:
             self._outer = attention.current()
@@ -289,15 +289,15 @@ class Session:
             return attention.plain(query, key, value, mask, scale, softcap, fused=not self.model.eager)
         key, value = attention.repeat_heads(key, query.shape[1]), attention.repeat_heads(value, query.shape[1])
         square = attention.scores(query, key, mask, scale, softcap)
-        cuts = [item for place in places for item in self.edits.get(place, ()) if item.edit.operation == "mask"]
         square = self._visit_square(places[0], square, group, query_first)
-        if cuts:
-            square, acted = apply_square(square, cuts, group, query_first)
-            self.acted[cuts[0].edit.site, layer] += acted
-            pattern = attention.cut(square, mask)
-            self.cut_rows += int((pattern.sum(-1) == 0).sum())
-        else:
-            pattern = attention.softmax(square)
+        cut_any = False
+        for place in places:
+            cuts = [item for item in self.edits.get(place, ()) if item.edit.operation == "mask"]
+            square, acted = apply_square(square, cuts, group, query_first) if cuts else (square, 0)
+            self.acted[place] += acted
+            cut_any = cut_any or acted > 0
+        pattern = attention.cut(square, mask) if cut_any else attention.softmax(square)
+        self.cut_rows += int((pattern.sum(-1) == 0).sum()) if cut_any else 0
         return self._visit_square(places[1], pattern, group, query_first) @ value
 
     def _visit_square(self, place: Place, square: Tensor, group: Group, query_first: int) -> Tensor:

@@ -186,12 +186,12 @@ class Chunk:
 
 
 def _check(placed: Sequence[Placed], *sessions: Session) -> None:
-    """Every place with edits must have been reached by a hook.
+    """Every place with edits must have been reached by a hook (a base edit may lie before all live tokens).
 
     Raises:
         EditError: naming the first that was not.
     """
     places: set[Place] = {(item.edit.site, item.edit.layer) for item in placed}
     for place in sorted(places, key=str):
-        if not any(session.acted[place] for session in sessions):
+        if not any(place in session.visited for session in sessions):
             raise EditError(f"An edit at {place[0]!r}, layer {place[1]}, never took effect", why="its hook did not fire")
