@@ -199,13 +199,34 @@ class CausalTraceInputs:
         if unknown or "prompt" not in values:
             problem = f"has unknown fields {unknown}" if unknown else "has no prompt"
             raise InputError(f"The trace's description {problem}")
-        plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        try:
-            return cls(**plain)
-        except TypeError as error:
-            raise InputError(
-                "The trace's description has a value of the wrong type", why=str(error)
-            ) from error
+        plain: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+        for name, value in plain.items():
+            if not _fits(name, value):
+                raise InputError(f"The trace's {name.replace('_', ' ')} cannot be {str(value)[:80]!r}")
+        return cls(**plain)
+
+
+_TEXTS = ("prompt", "noise", "noise_unit", "direction", "window_convention", "bos")
+_OPTIONAL = ("corrupted_prompt", "subject", "head_position", "answer", "distractor", "positions")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _fits(name: str, value: object) -> bool:
+    """Whether a value from a file has the type of its field."""
+    if value is None:
+        return name in _OPTIONAL
+    if name in _TEXTS or name in ("corrupted_prompt", "answer", "distractor"):
+        return isinstance(value, str)
+    if name == "noise_level":
+        return _is_whole(value) or isinstance(value, float)
+    if name in ("kinds", "sigma_subjects"):
+        return isinstance(value, tuple) and all(isinstance(one, str) for one in value)
+    if name in ("subject", "positions"):
+        return isinstance(value, tuple) and all(_is_whole(one) for one in value)
+    return _is_whole(value)
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -201,7 +201,14 @@ def _pair(values: Any) -> tuple[int, int]:
 
 
 def _token(fields: Mapping[str, Any]) -> Token:
-    return Token(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+    return Token(
+        position=int(fields["position"]),
+        id=int(fields["id"]),
+        visible=str(fields["visible"]),
+        start=int(fields["start"]),
+        end=int(fields["end"]),
+        special=bool(fields["special"]),
+    )
 
 
 def _answer(fields: Mapping[str, Any]) -> AnswerTokens:

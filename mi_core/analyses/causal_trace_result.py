@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TOP = 10  # tokens kept per cell and per run
+FLOAT64 = np.dtype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ class PlanFigures:
         token_layers: tokens times layers that are recomputed.
         token_layers_full: the same with a whole forward pass per cell.
         flops: floating-point operations of the recomputed part.
-        seconds: expected duration.
+        seconds: expected duration; None before the model's speed has been measured.
         method: "shared" or "full".
         reason: why that method.
     """
@@ -155,7 +156,7 @@ class PlanFigures:
     token_layers: int
     token_layers_full: int
     flops: float
-    seconds: float
+    seconds: float | None
     method: str
     reason: str = ""
 
@@ -413,7 +414,9 @@ def empty_grid(
     rows: tuple[int, ...],
     n_layers: int,
     n_samples: int,
+    n_top: int = TOP,
     metrics: tuple[str, ...] = STORED_METRICS,
+    dtype: np.dtype = FLOAT64,
 ) -> TraceGrid:
     """A grid with nothing done yet, to be filled in place by the function that runs the trace."""
     shape = (len(rows), n_layers)
@@ -422,7 +425,7 @@ def empty_grid(
         row_axis="head" if kind == "head" else "position",
         rows=rows,
         done=np.zeros(shape, bool),
-        samples={metric: np.full((*shape, n_samples), np.nan) for metric in metrics},
-        top_ids=np.full((*shape, TOP), -1, np.int64),
-        top_probabilities=np.full((*shape, TOP), np.nan),
+        samples={metric: np.full((*shape, n_samples), np.nan, dtype) for metric in metrics},
+        top_ids=np.full((*shape, n_top), -1, np.int64),
+        top_probabilities=np.full((*shape, n_top), np.nan, dtype),
     )

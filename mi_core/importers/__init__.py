@@ -1,0 +1,1 @@
+"""Files of other tools and of users, read with every check."""
