@@ -1,0 +1,314 @@
+"""The one heatmap: panels of numbers over two axes of positions, on one honest colour scale.
+
+Every grid of the dashboard is drawn by `heatmap`: cells are placed by position and named by labels, so a
+token that occurs three times has three rows. The colour bar has a title, a unit and named marks; cells that
+were not run are grey and hatched; a click selects a cell (parameter `cell`, with the panel's key, the row
+and the column); the chosen cell is outlined by a layer of its own, because a neighbour hides half of an
+ordinary stroke.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from mi_core.charts.colours import ColourScale, colour_bar, colour_encoding
+from mi_core.charts.panels import Strip
+from mi_core.charts.text import legible, literal, number, pick_expression
+
+Spec = dict[str, Any]
+
+CANVAS_FROM = 1500  # cells; above it a canvas is faster than SVG nodes
+DENSE_FROM = 60  # columns in all; above it cell borders would hide the cells
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Positions along a side of the heatmap.
+
+    Attributes:
+        field: name in the data, the tooltip and the selection, for example "row" or "layer".
+        title: what the positions are.
+        labels: text of every position, made for the eye; may repeat.
+        ids: number of every position that a selection returns; default 0, 1, 2...
+        marked: indices drawn in bold, such as the subject's tokens.
+        names: text of every position for the tooltip; default `labels`.
+    """
+
+    field: str
+    title: str
+    labels: tuple[str, ...]
+    ids: tuple[int, ...] = ()
+    marked: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Fill in the defaults; every position needs a label, a number and a name."""
+        object.__setattr__(self, "ids", self.ids or tuple(range(len(self.labels))))
+        object.__setattr__(self, "names", self.names or self.labels)
+        if not self.labels or {len(self.ids), len(self.names)} != {len(self.labels)}:
+            raise ValueError(f"{len(self.labels)} labels, {len(self.ids)} ids and {len(self.names)} names")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Panel:
+    """One grid.
+
+    Attributes:
+        key: its name in the selection.
+        title: printed above it.
+        values: NaN where nothing was computed.
+        hues: colours of this panel alone, from low to high, on the shared domain; empty = the scale's.
+    """
+
+    key: str
+    title: str
+    values: Float[np.ndarray, "row column"]
+    hues: tuple[str, ...] = ()
+
+
+def heatmap(
+    panels: Sequence[Panel],
+    rows: Axis,
+    columns: Axis,
+    colours: ColourScale,
+    *,
+    chosen: tuple[str, int, int] | None = None,
+    show_values: bool = False,
+) -> Spec:
+    """Panels of one shape, side by side on one scale.
+
+    Args:
+        panels: one to about six grids.
+        rows: drawn from top to bottom.
+        columns: drawn from left to right in every panel.
+        colours: the shared scale.
+        chosen: (panel key, row id, column id) of the cell to outline.
+        show_values: print the numbers into the cells (for small grids).
+
+    Returns:
+        A Vega-Lite specification without looks: pass it through `theme.styled`.
+    """
+    shape = (len(rows.labels), len(columns.labels))
+    for panel in panels:
+        if panel.values.shape != shape:
+            raise ValueError(f"panel {panel.key!r} has shape {panel.values.shape}, the axes {shape}")
+    strip = Strip(len(panels), len(columns.labels))
+    cells, missing = _records(panels, rows, columns, strip)
+    below, beside = strip.axis(columns.labels, columns.title), row_axis(rows)
+    grid = {
+        "layer": [
+            *_cell_layers(panels, rows, columns, colours, dense=strip.domain[1] > DENSE_FROM),
+            {"data": {"name": "missing"}, "transform": _EDGES, "mark": {"type": "rect", "style": "missing"},
+             "encoding": {"tooltip": _tooltip(rows, columns, {"field": "status", "title": "value"})}},
+            {"data": {"name": "missing"}, "transform": _EDGES, "mark": {"type": "rule", "style": "hatch"}},
+            *([_value_layer(colours)] if show_values else []),
+            {"data": {"name": "panels"}, "mark": {"type": "rect", "style": "frame"}},
+            {"data": {"name": "chosen"}, "transform": _EDGES, "mark": {"type": "rect", "style": "halo"}},
+            {"data": {"name": "chosen"}, "transform": _EDGES, "mark": {"type": "rect", "style": "chosen"}},
+        ],
+        "encoding": {
+            "x": {"field": "x", "type": "quantitative", "scale": strip.scale(), "axis": below},
+            "x2": {"field": "x1"},
+            "y": {"field": "y", "type": "quantitative", "scale": row_scale(shape[0]), "axis": beside},
+            "y2": {"field": "y1"},
+        },
+    }  # fmt: skip
+    return {
+        "height": height_for(shape[0]),
+        "datasets": {
+            "cells": cells,
+            "missing": missing,
+            "panels": strip.frames(shape[0]),
+            "chosen": _chosen(chosen, panels, rows, columns, strip),
+        },
+        "resolve": {"axis": {"x": "independent", "y": "independent"}},
+        "layer": [grid, _title_layer(strip, [legible(panel.title) for panel in panels])],
+        **({"usermeta": {"embedOptions": {"renderer": "canvas"}}} if len(cells) > CANVAS_FROM else {}),
+    }
+
+
+# Cells are stored by their centre; edges are half a step away.
+_EDGES = [
+    {"calculate": f"datum.{axis}c {sign} 0.5", "as": f"{axis}{end}"}
+    for axis in "xy"
+    for sign, end in (("-", ""), ("+", "1"))
+]
+
+
+def _records(
+    panels: Sequence[Panel], rows: Axis, columns: Axis, strip: Strip
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """One record per cell with a number, one per cell without."""
+    cells: list[dict[str, Any]] = []
+    missing: list[dict[str, Any]] = []
+    for index, panel in enumerate(panels):
+        for (row, column), value in np.ndenumerate(panel.values):
+            record = {
+                "kind": panel.key,
+                rows.field: rows.ids[row],
+                columns.field: columns.ids[column],
+                "what": legible(panel.title),
+                "name": rows.names[row],
+                "xc": strip.at(index, column),
+                "yc": row,
+            }
+            if np.isfinite(value):
+                cells.append({**record, "value": float(value)})
+            else:
+                missing.append({**record, "status": "not run" if np.isnan(value) else "not finite"})
+    return cells, missing
+
+
+def _cell_layers(
+    panels: Sequence[Panel], rows: Axis, columns: Axis, colours: ColourScale, *, dense: bool
+) -> list[Spec]:
+    """The coloured cells, and on top of them (or in them) what reacts to pointing and clicking."""
+    value = {"field": "value", "type": "quantitative", "format": ".6~g", "title": colours.heading}
+    fields = ["kind", rows.field, columns.field]
+    live: Spec = {
+        "data": {"name": "cells"},
+        "transform": _EDGES,
+        "params": [{"name": "cell", "select": {"type": "point", "fields": fields, "toggle": False}}],
+        "mark": {"type": "rect", "cursor": "pointer"},
+        "encoding": {"tooltip": _tooltip(rows, columns, value)},
+    }
+    if not any(panel.hues for panel in panels):
+        live["mark"]["style"] = "tile-dense" if dense else "tile"
+        live["encoding"] |= colour_encoding(colours, dense=dense)
+        return [live]
+    live["mark"]["fillOpacity"] = 0
+    coloured = [_panel_layer(panel, colours, len(panels), dense=dense) for panel in panels]
+    return [{"layer": coloured, "resolve": {"scale": {"color": "independent"}}}, live]
+
+
+def _panel_layer(panel: Panel, colours: ColourScale, count: int, *, dense: bool) -> Spec:
+    """One panel's cells in its own hues, with a colour bar of its own."""
+    own = replace(colours, hues=panel.hues, title=f"{colours.title}, {panel.title}", unit="")
+    encoding = colour_encoding(own, dense=dense)
+    legend = {**colour_bar(own), "gradientLength": {"expr": f"width / {count} * 0.84"}}
+    if count > 1:  # under a third of the width only the ends have room
+        legend["values"] = sorted(colours.domain)
+    encoding["color"]["legend"] = legend
+    return {
+        "data": {"name": "cells"},
+        "transform": [{"filter": f"datum.kind === {literal(panel.key)}"}, *_EDGES],
+        "mark": {"type": "rect", "style": "tile-dense" if dense else "tile", "tooltip": None},
+        "encoding": encoding,
+    }
+
+
+def _value_layer(colours: ColourScale) -> Spec:
+    """Numbers in the cells, dark on light colours and light on dark ones."""
+    low, high = colours.domain
+    if colours.diverging:
+        dark = f"abs(datum.value) > {0.6 * abs(high)}"
+    elif colours.hues:
+        dark = f"(datum.value - {low}) / ({high - low}) > 0.6"
+    else:
+        dark = f"(datum.value - {low}) / ({high - low}) < 0.5"
+    return {
+        "data": {"name": "cells"},
+        "mark": {"type": "text", "style": "value"},
+        "encoding": {
+            "x": {"field": "xc"}, "y": {"field": "yc"}, "x2": None, "y2": None,
+            "text": {"field": "value", "type": "quantitative", "format": ".2~g"},
+            "color": {"condition": {"test": dark, "value": "#ffffff"}, "value": "#000000"},
+        },
+    }  # fmt: skip
+
+
+def _tooltip(rows: Axis, columns: Axis, value: Spec) -> list[Spec]:
+    return [
+        {"field": "what", "type": "nominal", "title": "panel"},
+        {"field": "name", "type": "nominal", "title": rows.title or rows.field},
+        {"field": columns.field, "type": "ordinal", "title": columns.title.lower()},
+        {"type": "nominal", **value},
+    ]
+
+
+def row_scale(rows: int) -> Spec:
+    """First row on top."""
+    return {"domain": [-0.5, rows - 0.5], "reverse": True, "nice": False, "zero": False}
+
+
+def row_axis(rows: Axis) -> Spec:
+    """Row labels by position; marked rows in bold."""
+    weight = {
+        "condition": {"test": f"indexof({literal(list(rows.marked))}, datum.value) >= 0", "value": 700},
+        "value": 400,
+    }
+    step = row_step(len(rows.labels))
+    return {
+        "values": list(range(0, len(rows.labels), step)),
+        "labelExpr": pick_expression(rows.labels),
+        "labelFontWeight": weight,
+        "labelOverlap": False,
+        "title": None,
+        "grid": False,
+        "domain": False,
+        "ticks": False,
+    }
+
+
+def _title_layer(strip: Strip, titles: Sequence[str]) -> Spec:
+    """Invisible points that carry the axis above the panels."""
+    return {
+        "data": {"name": "panels"},
+        "mark": {"type": "point", "opacity": 0, "tooltip": None},
+        "encoding": {
+            "x": {"field": "x", "type": "quantitative", "axis": strip.title_axis(titles)},
+            "y": {"field": "y", "type": "quantitative", "axis": None},
+        },
+    }
+
+
+def _chosen(
+    chosen: tuple[str, int, int] | None, panels: Sequence[Panel], rows: Axis, columns: Axis, strip: Strip
+) -> list[dict[str, float]]:
+    """Centre of the cell to outline; nothing if it is not in this figure."""
+    keys = [panel.key for panel in panels]
+    if chosen is None or chosen[0] not in keys or chosen[1] not in rows.ids or chosen[2] not in columns.ids:
+        return []
+    key, row, column = chosen
+    return [{"xc": strip.at(keys.index(key), columns.ids.index(column)), "yc": rows.ids.index(row)}]
+
+
+def height_for(rows: int) -> int:
+    """Screen height of a heatmap: comfortable rows while there are few, thinner ones up to a limit."""
+    row = 22 if rows <= 24 else max(4.0, min(22.0, 620 / rows))
+    return round(rows * row + 108)
+
+
+def row_step(rows: int) -> int:
+    """Every how many rows a label fits; a row is a label high up to 44 rows."""
+    return 1 if rows <= 44 else -(-rows * 14 // 620)
+
+
+def highest_cells(
+    panels: Sequence[Panel], rows: Axis, columns: Axis
+) -> Iterator[tuple[Panel, str, str, float]]:
+    """Largest cell of every panel that has one: (panel, row name, column label, value)."""
+    for panel in panels:
+        if np.isfinite(panel.values).any():
+            finite = np.where(np.isfinite(panel.values), panel.values, -np.inf)
+            row, column = (int(i) for i in np.unravel_index(int(finite.argmax()), finite.shape))
+            yield panel, rows.names[row], columns.labels[column], float(finite[row, column])
+
+
+def describe(panels: Sequence[Panel], rows: Axis, columns: Axis, colours: ColourScale) -> str:
+    """A sentence or two that stand for the figure where it cannot be seen."""
+    low, high = sorted(colours.domain)
+    parts = [
+        f"Heatmap of {colours.heading}: {len(rows.labels)} rows ({rows.title.lower() or rows.field}) by "
+        f"{len(columns.labels)} columns ({columns.title.lower()}), "
+        f"{len(panels)} panel{'s' if len(panels) > 1 else ''}, colours from {number(low)} to {number(high)}."
+    ]
+    for panel, row, column, value in highest_cells(panels, rows, columns):
+        parts.append(f"{panel.title}: highest {number(value)} at {row}, {columns.title.lower()} {column}.")
+    unrun = sum(int(np.isnan(panel.values).sum()) for panel in panels)
+    if unrun:
+        parts.append(f"{unrun} cells were not run.")
+    return " ".join(parts)

@@ -1,0 +1,96 @@
+"""Several panels in one view, side by side along one axis.
+
+Vega-Lite can place separate charts next to each other, but then nothing fits the total size, selections are
+split, and every panel has its own scale. Here all panels share one plot: panel `i` begins at `i * period`
+on a numeric axis, and labels are looked up by position. Repeated labels cannot merge, one scale is the only
+scale, and the total size is exact.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mi_core.charts.text import literal, pick_expression
+
+Spec = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """Panels along the horizontal axis.
+
+    Attributes:
+        count: number of panels.
+        columns: positions per panel, counted from 0; column `c` is centred on `c`.
+    """
+
+    count: int
+    columns: int
+
+    @property
+    def period(self) -> int:
+        """Distance between the same column of two panels: a panel and its gap, a whole number."""
+        return self.columns + (max(1, round(0.08 * self.columns)) if self.count > 1 else 0)
+
+    def at(self, panel: int, column: float) -> float:
+        """Place of a column of a panel on the shared axis."""
+        return panel * self.period + column
+
+    @property
+    def domain(self) -> tuple[float, float]:
+        """Ends of the shared axis."""
+        return -0.5, self.at(self.count - 1, self.columns - 0.5)
+
+    def frames(self, rows: int) -> list[dict[str, float]]:
+        """Corners of every panel, for frames, titles and separators."""
+        return [
+            {"x": self.at(i, -0.5), "x1": self.at(i, self.columns - 0.5), "y": -0.5, "y1": rows - 0.5}
+            for i in range(self.count)
+        ]
+
+    def scale(self) -> Spec:
+        """The shared horizontal scale."""
+        return {"domain": list(self.domain), "nice": False, "zero": False}
+
+    def axis(self, labels: Sequence[str], title: str | None) -> Spec:
+        """Axis below: the label of every column, thinned, starting again in every panel."""
+        step = thinning(self.columns, max((len(label) for label in labels), default=1))
+        shown = [
+            self.at(panel, column) for panel in range(self.count) for column in range(0, self.columns, step)
+        ]
+        return {
+            "values": shown,
+            "labelExpr": pick_expression(labels, f"round(datum.value) % {self.period}"),
+            "title": title,
+            "grid": False,
+            "domain": False,
+            "labelOverlap": False,
+            "labelFlush": False,
+        }
+
+    def title_axis(self, titles: Sequence[str]) -> Spec:
+        """Axis above: one title over the middle of each panel."""
+        middles = [self.at(panel, (self.columns - 1) / 2) for panel in range(self.count)]
+        return {
+            "orient": "top",
+            "values": middles,
+            "labelExpr": f"{literal(list(titles))}[floor(datum.value / {self.period})]",
+            "title": None,
+            "grid": False,
+            "domain": False,
+            "ticks": False,
+            "labelOverlap": False,
+            "labelLimit": {"expr": f"width / {self.count} - 2"},
+        }
+
+
+def thinning(count: int, label_length: int = 2) -> int:
+    """Every how many positions a label is drawn: all of a short axis, else at most six, on round numbers."""
+    limit = 10 if label_length == 1 else max(2, 12 // max(2, label_length))
+    if count <= limit:
+        return 1
+    for scale in (1, 10, 100, 1000):
+        for step in (1, 2, 5):
+            if -(-count // (step * scale)) <= limit:
+                return step * scale
+    return count
