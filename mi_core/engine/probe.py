@@ -13,9 +13,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mi_core.engine.edits import Edit
+from mi_core.engine.edits import Edit, normalise
+from mi_core.engine.layout import dense_layout
+from mi_core.engine.place import Placed
 from mi_core.engine.replay import tail
-from mi_core.engine.run import Run, run
+from mi_core.engine.run import Run, forward, run
+from mi_core.engine.session import Session
 from mi_core.engine.sweep import sweep
 from mi_core.engine.variants import Base, Variant
 from mi_core.model.model import LoadedModel, ProbeCheck, ProbeReport
@@ -71,7 +74,7 @@ def probe(
     for number, task in enumerate(tasks):
         report("check", 0.3 + 0.05 * number, task.__name__.strip("_").replace("_", " "))
         checks.append(task(model, tokens, whole))
-    for number, check in enumerate(_edits_act(model, tokens, whole)):
+    for number, check in enumerate(_edits_act(model, tokens)):
         report("check", 0.55 + 0.02 * number, check.name)
         checks.append(check)
     report("check", 0.9, "replay")
@@ -151,23 +154,40 @@ def _causal_mask(model: LoadedModel, tokens: Tensor, whole: Run) -> ProbeCheck:
     )
 
 
-def _edits_act(model: LoadedModel, tokens: Tensor, whole: Run) -> Iterator[ProbeCheck]:
-    """An edit of each site, at one early and one late layer, must change the logits: else nobody reads what is hooked."""
-    for name in list(model.structure.available()):
-        layers = model.structure.layers_of(name)
-        silent = [layer for layer in {layers[0], layers[-1]} if not _changes(model, tokens, whole, name, layer)]
-        yield ProbeCheck(
-            f"editing {name} changes the logits",
-            not silent,
-            "it does" if not silent else f"no change in layer {silent[0]}",
-            (name,) if silent else (),
-        )
+def _edits_act(model: LoadedModel, tokens: Tensor) -> Iterator[ProbeCheck]:
+    """An edit of each site, in the first and in the last layer, must change the logits: else nobody reads what is hooked.
+
+    All edits run side by side, one per row of a single batch, so that weights are read once.
+    """
+    wanted = [
+        (name, layer)
+        for name in model.structure.available()
+        for layer in sorted({model.structure.layers_of(name)[0], model.structure.layers_of(name)[-1]}, key=str)
+    ]
+    n_pos = tokens.shape[1]
+    placed = [Placed(normalise(_disturb(model, name, layer), model.structure, n_pos), row, 1) for row, (name, layer) in enumerate(wanted)]
+    rows = tokens[:1].repeat(len(wanted) + 1, 1)  # the last row has no edit
+    session = Session(model, dense_layout(len(rows), n_pos), placed)
+    with torch.inference_mode(), session:
+        logits = forward(session, rows)
+    for name in dict.fromkeys(name for name, _ in wanted):
+        silent = [
+            layer
+            for row, (other, layer) in enumerate(wanted)
+            if other == name and _distance(logits[row], logits[-1]) <= 32 * torch.finfo(model.dtype).eps
+        ]
+        detail = "it does" if not silent else f"no change in layer {silent[0]}"
+        yield ProbeCheck(f"editing {name} changes the logits", not silent, detail, (name,) if silent else ())
 
 
-def _changes(model: LoadedModel, tokens: Tensor, whole: Run, name: str, layer: int | None) -> bool:
-    edit = Edit(name, layer, "scale", value=0.5) if name != "attn_scores" else Edit(name, layer, "set", value=0.0)
-    logits = run(model, tokens, edits=[edit]).logits
-    return bool((logits != whole.logits).any())
+def _disturb(model: LoadedModel, name: str, layer: int | None) -> Edit:
+    """An edit that is felt wherever it acts: a norm undoes a scale, and scores hold a mask that no scale changes."""
+    if name == "attn_scores":
+        return Edit(name, layer, "set", value=0.0)
+    if name in ("pattern", "logits"):
+        return Edit(name, layer, "scale", value=0.5)
+    width = model.structure.shape(name, N_TOKENS)[-1]
+    return Edit(name, layer, "zero", units=tuple(range(0, width, 2)))
 
 
 def _replay(model: LoadedModel, tokens: Tensor) -> ProbeCheck:

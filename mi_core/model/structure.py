@@ -86,8 +86,8 @@ class Point:
     view: View
 
 
-def _child(root: nn.Module, path: str | None) -> nn.Module | None:
-    """Follow a dotted path; None where it ends nowhere."""
+def child(root: nn.Module, path: str | None) -> nn.Module | None:
+    """The module at a dotted path; None where it ends nowhere."""
     if path is None:
         return None
     for name in path.split("."):
@@ -119,9 +119,9 @@ def read_dims(hf: nn.Module, family: Family, blocks: nn.ModuleList) -> Dims:
     config = text_config(getattr(hf, "config", None))
     n_heads = int(getattr(config, "num_attention_heads"))  # noqa: B009  # config classes type nothing
     d_model = int(getattr(config, "hidden_size"))  # noqa: B009
-    attention = _child(blocks[0], family.attention)
+    attention = child(blocks[0], family.attention)
     d_head = getattr(attention, "head_dim", None) or getattr(attention, "head_size", None) or d_model // n_heads
-    down = _child(blocks[0], family.mlp_down)
+    down = child(blocks[0], family.mlp_down)
     return Dims(
         n_layers=len(blocks),
         n_heads=n_heads,
@@ -208,9 +208,9 @@ def resolve(hf: nn.Module) -> Structure:
     family = family_of(getattr(hf, "config", None))
     if family is STRUCTURAL_FALLBACK:
         family = family_of(config)
-    blocks = _child(hf, family.blocks)
+    blocks = child(hf, family.blocks)
     first = blocks[0] if isinstance(blocks, nn.ModuleList) and len(blocks) else None
-    if not isinstance(blocks, nn.ModuleList) or first is None or _child(first, family.attention) is None:
+    if not isinstance(blocks, nn.ModuleList) or first is None or child(first, family.attention) is None:
         raise ModelError(
             f"Models of type {model_type!r} are not supported",
             kind="unsupported",
@@ -219,7 +219,7 @@ def resolve(hf: nn.Module) -> Structure:
         )
     flag = family.parallel
     parallel = bool(getattr(config, flag, False)) if isinstance(flag, str) else flag
-    attention = tuple(module for block in blocks if (module := _child(block, family.attention)) is not None)
+    attention = tuple(module for block in blocks if (module := child(block, family.attention)) is not None)
     structure = Structure(
         family, model_type in FAMILIES, read_dims(hf, family, blocks), blocks, attention, parallel, {}
     )
@@ -244,25 +244,25 @@ def _qkv_views(family: Family, dims: Dims) -> dict[str, View]:
 def _block_points(block: nn.Module, family: Family, dims: Dims) -> Iterator[tuple[str, nn.Module | None, Side, View]]:
     """Yield (site, module, side, view) for one block."""
     plain, views = View(), _qkv_views(family, dims)
-    query_norm, key_norm = _child(block, family.query_norm), _child(block, family.key_norm)
+    query_norm, key_norm = child(block, family.query_norm), child(block, family.key_norm)
     if query_norm is not None:
         views["q"] = View(dims.n_heads, head_first=family.norm_head_first)
     if key_norm is not None:
         views["k"] = View(dims.n_kv_heads, head_first=family.norm_head_first)
     gate = View(part=(0, dims.d_mlp)) if family.fused_gate else plain
-    projection = _child(block, family.output_projection)
+    projection = child(block, family.output_projection)
     yield "resid_pre", block, "input", plain
-    yield "q", query_norm or _child(block, family.query), "output", views["q"]
-    yield "k", key_norm or _child(block, family.key), "output", views["k"]
-    yield "v", _child(block, family.value), "output", views["v"]
+    yield "q", query_norm or child(block, family.query), "output", views["q"]
+    yield "k", key_norm or child(block, family.key), "output", views["k"]
+    yield "v", child(block, family.value), "output", views["v"]
     yield "z", projection, "input", View(dims.n_heads)
     yield "result", projection, "output", plain
-    yield "attn_out", _child(block, family.attention_write), "output", plain
-    yield "resid_mid", _child(block, family.attention_write), "output", plain
-    yield "mlp_in", _child(block, family.mlp), "input", plain
-    yield "mlp_pre", _child(block, family.mlp_gate), "output", gate
-    yield "mlp_post", _child(block, family.mlp_down), "input", plain
-    yield "mlp_out", _child(block, family.mlp_write), "output", plain
+    yield "attn_out", child(block, family.attention_write), "output", plain
+    yield "resid_mid", child(block, family.attention_write), "output", plain
+    yield "mlp_in", child(block, family.mlp), "input", plain
+    yield "mlp_pre", child(block, family.mlp_gate), "output", gate
+    yield "mlp_post", child(block, family.mlp_down), "input", plain
+    yield "mlp_out", child(block, family.mlp_write), "output", plain
     yield "resid_post", block, "output", plain
 
 
@@ -273,7 +273,7 @@ def _points(hf: nn.Module, structure: Structure) -> Iterator[tuple[tuple[str, in
             if module is not None:
                 yield (name, layer), Point(module, side, view)
     yield ("embed", None), Point(structure.blocks[0], "input", plain)
-    norm = _child(hf, family.final_norm)
+    norm = child(hf, family.final_norm)
     if norm is not None:
         yield ("final_norm", None), Point(norm, "output", plain)
 
