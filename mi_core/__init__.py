@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         OutOfMemory,
         SiteMissing,
     )
-    from mi_core.model.loading import load_model
+    from mi_core.engine.holder import load_model
     from mi_core.model.spec import ModelSpec
 
 __all__ = [
@@ -47,7 +47,7 @@ _HOMES = {
     "ModelSpec": "mi_core.model.spec",
     "OutOfMemory": "mi_core.errors",
     "SiteMissing": "mi_core.errors",
-    "load_model": "mi_core.model.loading",
+    "load_model": "mi_core.engine.holder",
 }
 
 
