@@ -11,7 +11,7 @@ from pages.shared.hub import About
 from pages.shared.link import MAX_TEXT
 from pages.shared.prompt_state import set_subject, subject_span, tokens_of
 from pages.shared.selection import selection
-from pages.shared.session import chosen_spec, hub
+from pages.shared.session import chosen_about
 from pages.shared.text import code, plain
 from pages.shared.token_strip import Chip, next_span, token_strip
 
@@ -23,7 +23,7 @@ _PENDING = "_pending_click"
 
 def draw_header(card: PageCard) -> None:
     """Draw the prompt, its tokens and what is asked about them."""
-    about = hub().about(chosen_spec())
+    about = chosen_about()
     with st.container(key="header"):
         _prompt_row(card)
         tokens = _tokens_row("prompt", about, clickable=True)

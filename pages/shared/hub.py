@@ -45,7 +45,7 @@ class About:
         device: where it ran.
         dtype: of its activations.
         parameters: number of parameters.
-        megabytes: size of the parameters in memory, in MB.
+        bytes: size of the parameters in memory.
         load_seconds: how long loading took.
     """
 
@@ -57,7 +57,7 @@ class About:
     device: str
     dtype: str
     parameters: int
-    megabytes: float
+    bytes: int
     load_seconds: float
 
 
@@ -137,6 +137,12 @@ class ModelHub:
                 self._loads.pop(next(iter(self._loads)))
         return job
 
+    def cancel_load(self, spec: ModelSpec, waiter: str) -> None:
+        """Stop loading, unless somebody else waits for the model too."""
+        job = self._loads.get(spec)
+        if job is not None:
+            self.worker.leave(job, waiter)
+
     def run(
         self,
         spec: ModelSpec,
@@ -202,7 +208,7 @@ class ModelHub:
             device=str(model.device),
             dtype=str(model.dtype).removeprefix("torch."),
             parameters=sum(p.numel() for p in parameters),
-            megabytes=sum(p.numel() * p.element_size() for p in parameters) / 1e6,
+            bytes=sum(p.numel() * p.element_size() for p in parameters),
             load_seconds=model.load_seconds,
         )
         with self._lock:

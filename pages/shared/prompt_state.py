@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from mi_core.errors import LanternError
+from mi_core.errors import InputError, LanternError
+from mi_core.model.spec import DTYPES, ModelSpec
 from pages.shared import link
 from pages.shared.link import BadValue, parse_span, show_span
+from pages.shared.text import plain
 
 if TYPE_CHECKING:
     from mi_core.tokens import TokenizedPrompt
@@ -16,12 +19,27 @@ if TYPE_CHECKING:
 
 DEFAULT_PROMPT = "The Eiffel Tower is located in the city of"
 BOS = ("auto", "always", "never")
+SPREAD = "spread"
+"""Word for "over all devices" in the device field."""
+
+
+def _checked(make: Callable[[str], ModelSpec], raw: str) -> ModelSpec:
+    """A specification made from a link's text; what it refuses is said in its words."""
+    try:
+        return make(raw)
+    except InputError as error:
+        raise BadValue(f"but: {plain(str(error).rstrip('.'))}") from None
+
+
+def _parse_device(raw: str) -> str:
+    return raw if raw == SPREAD else _checked(lambda text: ModelSpec("any", device=text), raw).device
+
 
 FIELDS = [
-    link.text("model", "model", "atlas", limit=500),
-    link.text("revision", "rev", "", limit=100),
-    link.choice("dtype", "dtype", "float32", ("float32", "bfloat16", "float16", "float64")),
-    link.text("device", "device", "auto", limit=20),
+    link.LinkField("model", "model", "atlas", lambda raw: _checked(ModelSpec.from_text, raw).text),
+    link.choice("dtype", "dtype", "float32", DTYPES),
+    link.LinkField("device", "device", "auto", _parse_device),
+    link.choice("attention", "attention", "fast", ("fast", "eager")),
     link.text("prompt", "prompt", DEFAULT_PROMPT),
     link.text("second_prompt", "b", ""),
     link.span("subject", "subject"),

@@ -29,14 +29,14 @@ class Run:
     """A run that a page started.
 
     Attributes:
-        key: what was asked for (model and inputs); a page compares it with what is asked for now.
+        key: what was asked for: the model's specification, and everything else.
         job: the worker's job.
         result: what came out, or what was done when it was stopped.
         error: why there is no result.
         stopped: whether this session pressed Cancel.
     """
 
-    key: Hashable
+    key: tuple[Any, Hashable]
     job: Job
     result: Any = None
     error: BaseException | None = None
@@ -53,7 +53,7 @@ def current(slot: str) -> Run | None:
     return st.session_state.get(f"_run_{slot}")
 
 
-def begin(slot: str, key: Hashable, job: Job) -> Run:
+def begin(slot: str, key: tuple[Any, Hashable], job: Job) -> Run:
     """Remember a new run; the one before is left (and cancelled, if nobody else waits for it)."""
     forget(slot)
     run = Run(key, job)
@@ -61,7 +61,7 @@ def begin(slot: str, key: Hashable, job: Job) -> Run:
     return run
 
 
-def finished(slot: str, key: Hashable, result: Any) -> Run:
+def finished(slot: str, key: tuple[Any, Hashable], result: Any) -> Run:
     """Remember a result that was there already (stored, or computed for another tab)."""
     forget(slot)
     job = Job(key, lambda job: None, "stored", 0)

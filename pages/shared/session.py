@@ -5,16 +5,16 @@ from __future__ import annotations
 import functools
 import threading
 import uuid
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import streamlit as st
 from streamlit.runtime import Runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from pages.shared.hub import ModelHub
-
-if TYPE_CHECKING:
-    from mi_core.model.spec import ModelSpec
+from mi_core.errors import InputError
+from mi_core.model.spec import ModelSpec
+from pages.shared.hub import About, ModelHub
+from pages.shared.prompt_state import SPREAD
 
 BUNDLED = "atlas"
 
@@ -49,16 +49,30 @@ def waiter() -> str:
 
 def default_spec() -> ModelSpec:
     """The bundled model, as it is first loaded."""
-    from mi_core.model.spec import ModelSpec
-
-    return ModelSpec(name=BUNDLED)
+    return ModelSpec(BUNDLED)
 
 
 def chosen_spec() -> ModelSpec:
-    """The model that this session has chosen in the sidebar or by its link."""
-    from mi_core.model.spec import ModelSpec
+    """The model that this session has chosen in the sidebar or by its link.
 
+    Raises:
+        InputError: what was typed cannot name a model.
+    """
     state = st.session_state
-    return ModelSpec(
-        name=state["model"], revision=state["revision"] or None, dtype=state["dtype"], device=state["device"]
+    named = ModelSpec.from_text(state["model"])
+    spread = state["device"] == SPREAD
+    return replace(
+        named,
+        dtype=state["dtype"],
+        device="auto" if spread else state["device"],
+        attention=state["attention"],
+        device_map="auto" if spread else None,
     )
+
+
+def chosen_about() -> About | None:
+    """What is known about the chosen model; None while it was never loaded, or cannot be."""
+    try:
+        return hub().about(chosen_spec())
+    except InputError:
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,6 @@ def draw_setup(about: About | None) -> None:
             selection_mode="multi",
             format_func=lambda kind: KIND_NAMES[kind],
             key="kinds",
-            required=True,
             help="What is put back at one token and one layer. Severed: the token's later attention (or MLP) outputs "
             "stay as in the corrupted run, which shows what carries the effect.",
         )
@@ -241,23 +241,22 @@ def changed(old: CausalTraceInputs, new: CausalTraceInputs) -> list[str]:
     return [name for field, name in INPUT_NAMES.items() if getattr(old, field) != getattr(new, field)]
 
 
-def cost_line(spec: ModelSpec, inputs: CausalTraceInputs) -> str:
+def cost_line(about: About | None, inputs: CausalTraceInputs) -> str:
     """What a run will cost, as Markdown.
 
     Raises:
         LanternError: when the trace cannot be run (bad span, unequal prompts, missing site).
     """
-    from mi_core.analyses.causal_trace import causal_trace_plan
+    from mi_core.analyses import causal_trace_plan
 
-    model = hub().resident(spec)
-    if model is None:
+    model = None if about is None else hub().resident(about.spec)
+    if about is None or model is None:
         return "The cost is known when the model is loaded."
-    plan = _remembered_plan(spec, inputs, lambda: causal_trace_plan(model, inputs))
+    plan = _remembered_plan(about.spec, inputs, lambda: causal_trace_plan(model, inputs))
     kinds = ", ".join(KIND_LABELS[kind] for kind in inputs.kinds)
-    return (
-        f"{plan.variants:,} patched runs × {max(1, plan.rows // max(1, plan.variants))} samples ({kinds}): "
-        f"about **{duration(plan.seconds)}** on {code(str(model.device))}"
-    )
+    samples = f" × {plan.rows} samples" if plan.rows > 1 else ""
+    known = "unknown until something has run" if math.isnan(plan.seconds) else f"about **{duration(plan.seconds)}**"
+    return f"{plan.variants:,} patched runs{samples} ({kinds}) · {known} on {code(str(model.device))}"
 
 
 def _remembered_plan(spec: ModelSpec, inputs: CausalTraceInputs, make: Any) -> Any:

@@ -1,0 +1,163 @@
+"""Examples to start from: prompts with every setting, and the results that were stored for them.
+
+`assets/presets/make.py` runs them on the bundled model and writes one file each; Home shows those files, so that the first figure is
+there before the model is. What an example promises (`see`) is checked by the program that stores it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from mi_core.errors import InputError
+
+if TYPE_CHECKING:
+    from mi_core.analyses.causal_trace_result import CausalTraceResult
+
+FOLDER = Path(__file__).resolve().parents[2] / "assets" / "presets"
+MAX_BYTES = 20_000_000
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example.
+
+    Attributes:
+        name: file name of its stored result.
+        title: short name, for lists.
+        question: what it asks, one sentence.
+        see: what there is to see, one or two sentences.
+        page: name of the page that it opens.
+        subject: text of the subject in the prompt; its token positions are in the stored file.
+        values: link fields and their values.
+    """
+
+    name: str
+    title: str
+    question: str
+    see: str
+    page: str
+    subject: str = ""
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+EXAMPLES: tuple[Example, ...] = (
+    Example(
+        "eiffel_tower",
+        "A fact and its two sites",
+        "Where does the model know that the Eiffel Tower is in Paris?",
+        "An early site at the last token of the name, and a late site at the end of the sentence.",
+        "causal_trace",
+        "Eiffel Tower",
+        {"prompt": "The Eiffel Tower is located in the city of"},
+    ),
+    Example(
+        "space_needle",
+        "Two landmarks, swapped",
+        "Which token carries the difference between Seattle and Paris?",
+        "With a second prompt instead of noise, the answer moves from the landmark's name to the last token.",
+        "causal_trace",
+        "Space Needle",
+        {
+            "prompt": "The Space Needle is in downtown",
+            "second_prompt": "The Eiffel Tower is in downtown",
+            "corruption": "prompt",
+            "answer": " Seattle",
+            "distractor": " Paris",
+            "metric": "recovered_logit_difference",
+        },
+    ),
+    Example(
+        "capital_of_france",
+        "What the answer needs",
+        "What breaks when pieces of the Polish run are put into the French one?",
+        "The other direction: corrupted values in a clean run show where the answer can be destroyed.",
+        "causal_trace",
+        "France",
+        {
+            "prompt": "The capital of France is",
+            "second_prompt": "The capital of Poland is",
+            "corruption": "prompt",
+            "direction": "noising",
+            "answer": " Paris",
+            "distractor": " Warsaw",
+            "metric": "logit_difference",
+        },
+    ),
+    Example(
+        "mary_and_john",
+        "Who gets the drink",
+        "Which attention heads decide between Mary and John?",
+        "A few heads carry the name to the end of the sentence; most do nothing.",
+        "causal_trace",
+        "",
+        {
+            "prompt": "When Mary and John went to the store, John gave a drink to",
+            "second_prompt": "When Mary and John went to the store, Mary gave a drink to",
+            "corruption": "prompt",
+            "kinds": ["state", "head"],
+            "answer": " Mary",
+            "distractor": " John",
+            "metric": "recovered_logit_difference",
+        },
+    ),
+    Example(
+        "severed",
+        "MLPs make the fact, attention moves it",
+        "Is the early site the work of MLPs or of attention?",
+        "With the MLPs of the subject's last token severed, early states lose their effect.",
+        "causal_trace",
+        "Louvre Museum",
+        {
+            "prompt": "The Louvre Museum is located in the city of",
+            "kinds": ["state", "state_attn_severed", "state_mlp_severed"],
+        },
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A stored example.
+
+    Attributes:
+        example: what it is.
+        values: its link fields, the subject's token positions included.
+        result: what the bundled model gave.
+    """
+
+    example: Example
+    values: dict[str, Any]
+    result: CausalTraceResult
+
+
+def example(name: str) -> Example:
+    """The example of that name."""
+    return next(item for item in EXAMPLES if item.name == name)
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def stored(name: str) -> Stored | None:
+    """The stored result of an example; None when it was not made (a checkout without assets)."""
+    from mi_core.analyses.causal_trace_result import CausalTraceResult
+
+    path = FOLDER / f"{name}.json.gz"
+    if not path.exists():
+        return None
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        text = file.read(MAX_BYTES + 1)
+    if len(text) > MAX_BYTES:
+        raise InputError(f"The stored example {name} is larger than {MAX_BYTES:,} characters")
+    record = json.loads(text)
+    return Stored(example(name), record["values"], CausalTraceResult.from_json(json.dumps(record["result"])))
+
+
+def values_of(item: Example) -> dict[str, Any]:
+    """Every value that the example sets, with the subject's positions when they are stored."""
+    known = stored(item.name)
+    return {**item.values, "model": "atlas", **({} if known is None else known.values)}

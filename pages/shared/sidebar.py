@@ -1,0 +1,160 @@
+"""The sidebar below the navigation: which model, how it is doing, and examples to start from."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from mi_core.errors import LanternError
+from mi_core.model.discovery import FoundModel, discover, find
+from mi_core.model.memory import free_bytes
+from mi_core.model.progress import format_bytes, format_count
+from mi_core.model.spec import DTYPES, ModelSpec
+from pages.shared.boundary import show_error
+from pages.shared.hub import About, ModelState, explain
+from pages.shared.prompt_state import SPREAD
+from pages.shared.session import chosen_spec, hub, waiter
+from pages.shared.text import code, plain
+
+_LOOK_EVERY = 0.5
+_DEVICES = ("auto", "cpu", "cuda", "mps", SPREAD)
+
+
+def draw_sidebar() -> None:
+    """Draw the model panel."""
+    st.subheader("Model")
+    _draw_choice()
+    try:
+        spec = chosen_spec()
+    except LanternError as error:
+        show_error(error)
+        return
+    state = hub().state(spec)
+    if state.phase == "absent" and _is_bundled(spec):
+        hub().load(spec, waiter())
+        state = hub().state(spec)
+    if state.phase in ("queued", "loading"):
+        _watch_loading(spec)
+    elif state.about is not None and state.phase != "failed":
+        _draw_ready(spec, state)
+    else:
+        _draw_absent(spec, state)
+
+
+@st.cache_data(ttl=20, show_spinner=False)
+def _found_models() -> list[FoundModel]:
+    """Models on this machine; looked up again after a while, because folders and the cache change."""
+    return discover()
+
+
+def _draw_choice() -> None:
+    found = {model.name: model for model in _found_models()}
+    names = [name for name, model in found.items() if model.usable]
+    current = st.session_state["model"]
+    options = names if current in names else [*names, current]
+
+    def label(name: str) -> str:
+        model = found.get(name)
+        return name if model is None else model.describe()
+
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="xsmall"):
+        st.selectbox(
+            "Model",
+            options,
+            format_func=label,
+            key="model",
+            accept_new_options=True,
+            label_visibility="collapsed",
+            placeholder="Folder or Hugging Face id",
+            help="Models on this machine. You can also type the path of a folder, or a Hugging Face id (owner/name, "
+            "with @revision if you like).",
+            width="stretch",
+        )
+        with st.popover("", icon=":material/tune:", help="Number format, device, attention"):
+            st.selectbox("Number format", DTYPES, key="dtype")
+            device = st.session_state["device"]
+            devices = _DEVICES if device in _DEVICES else (*_DEVICES, device)
+            st.selectbox(
+                "Device",
+                devices,
+                key="device",
+                format_func=lambda name: "spread over all devices" if name == SPREAD else name,
+            )
+            st.segmented_control(
+                "Attention", ("fast", "eager"), key="attention", required=True, help="eager: always the plain kernel."
+            )
+
+
+def _is_bundled(spec: ModelSpec) -> bool:
+    return any(model.name == spec.name and model.source == "bundled" for model in _found_models())
+
+
+# --- states -----------------------------------------------------------------------------------------------------------
+
+
+@st.fragment(run_every=_LOOK_EVERY)
+def _watch_loading(spec: ModelSpec) -> None:
+    state = hub().state(spec)
+    if state.phase not in ("queued", "loading"):
+        st.rerun(scope="app")
+    text = (
+        f"{state.ahead} run{'s' if state.ahead > 1 else ''} ahead of it" if state.phase == "queued" else state.text
+    )
+    st.progress(state.fraction, plain(f"Loading: {text or 'starting'}"))
+    st.button(
+        "Cancel", key="cancel_load", icon=":material/stop_circle:", on_click=hub().cancel_load, args=(spec, waiter())
+    )
+
+
+def _draw_ready(spec: ModelSpec, state: ModelState) -> None:
+    about = state.about
+    if about is None:
+        return
+    if state.phase == "away":
+        st.warning("Another tab has loaded a different model. The next run brings this one back first.")
+        _load_button("Load again", spec)
+    with st.container(key="model_facts", gap=None):
+        dims = about.dims
+        st.caption(
+            f"{dims.n_layers} layers · {dims.n_heads} heads · width {dims.d_model} · "
+            f"{format_count(about.parameters)} parameters"
+        )
+        st.caption(
+            f"{about.device} · {about.dtype} · {format_bytes(about.bytes)} · {format_bytes(free_bytes(about.device))} free"
+        )
+    _draw_report(about)
+
+
+def _draw_report(about: About) -> None:
+    report = about.report
+    failed = sum(not check.passed for check in report.checks)
+    label = f"{len(report.checks)} checks passed" if not failed else f"{failed} of {len(report.checks)} checks failed"
+    with st.expander(label, icon=":material/verified:" if not failed else ":material/warning:"):
+        for check in report.checks:
+            mark = ":green[:material/check:]" if check.passed else ":orange[:material/close:]"
+            off = f" Switched off: {plain(', '.join(check.switched_off))}." if check.switched_off else ""
+            st.markdown(f"{mark} **{plain(check.name)}**  \n{plain(check.detail)}{off}")
+        st.caption(f"Weights {code(about.fingerprint[:16])}, loaded in {about.load_seconds:.1f} s.")
+
+
+def _draw_absent(spec: ModelSpec, state: ModelState) -> None:
+    if state.error is not None:
+        st.error(plain(explain(state.error)), icon=":material/error:")
+        _load_button("Try again", spec)
+        return
+    try:
+        found = find(spec.name, spec.revision)
+    except LanternError as error:
+        show_error(error)
+        return
+    need = found.need(spec.dtype)
+    st.caption(
+        f"{plain(found.describe())}  \nNeeds about {format_bytes(need.total)} in {spec.dtype}; "
+        f"{format_bytes(free_bytes('cpu'))} are free in memory."
+    )
+    _load_button("Load", spec)
+
+
+def _load_button(label: str, spec: ModelSpec) -> None:
+    if st.button(label, key="load_model", icon=":material/download_done:", width="stretch"):
+        hub().load(spec, waiter())
+        st.rerun()

@@ -1,0 +1,192 @@
+"""The two tabs of the causal-trace page, put together from setup, run and view."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from mi_core.errors import LanternError
+from pages.shared import running
+from pages.shared.boundary import show_bug, show_error
+from pages.shared.running import Run
+from pages.shared.session import chosen_about, chosen_spec, hub, waiter
+from pages.shared.text import plain
+from pages.shared.trace_setup import Asked, asked, changed, cost_line, draw_setup, restore, sentence
+from pages.shared.trace_view import (
+    SLOT,
+    draw_curve,
+    draw_heatmaps,
+    draw_metric_choice,
+    draw_runs_line,
+    draw_severed,
+    draw_warnings,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from mi_core.analyses.causal_trace_inputs import CausalTraceInputs
+    from mi_core.analyses.causal_trace_result import CausalTraceResult
+    from mi_core.model.model import LoadedModel
+    from pages.shared.hub import About
+    from pages.shared.jobs import Job
+
+
+def draw_trace_tab() -> None:
+    """Set-up, cost, Run, and what came out."""
+    about = chosen_about()
+    with st.container(border=True, key="trace_setup"):
+        draw_setup(about)
+        wanted = asked()
+        _run_row(about, wanted)
+    run = running.current(SLOT)
+    if run is None and wanted.inputs is not None and about is not None:
+        run = _already_there(about, wanted.inputs)
+    if run is None:
+        _draw_empty()
+        return
+    if not running.settle(run):
+        running.follow(SLOT, _draw_partial)
+        return
+    _draw_outcome(run, wanted)
+
+
+def _run_row(about: About | None, wanted: Asked) -> None:
+    problem, cost = wanted.problem, ""
+    if wanted.inputs is not None:
+        try:
+            cost = cost_line(about, wanted.inputs)
+        except LanternError as error:
+            problem = str(error)
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        ready = not problem and about is not None
+        if st.button(
+            "Run",
+            type="primary",
+            icon=":material/play_arrow:",
+            shortcut="Ctrl+Enter",
+            disabled=not ready,
+            key="run_trace",
+            help=sentence(problem) if problem else None,
+        ):
+            _start(about, wanted.inputs)
+        if problem:
+            st.markdown(f":orange[:material/info: {sentence(problem)}]")
+        else:
+            st.caption(cost)
+    block = problem.partition("\n\n")[2]
+    if block.strip():
+        st.code(block.strip("\n"), language=None)
+
+
+def _key(about: About, inputs: CausalTraceInputs) -> Hashable:
+    return ("causal_trace", about.fingerprint, inputs)
+
+
+def _start(about: About | None, inputs: CausalTraceInputs | None) -> None:
+    if about is None or inputs is None:
+        return
+    key = _key(about, inputs)
+    stored = hub().result(about.spec, key)
+    if stored is not None:
+        running.finished(SLOT, (about.spec, key), stored)
+    else:
+        job = hub().run(about.spec, key, waiter(), lambda model, job: _trace(model, inputs, job), "Causal trace")
+        running.begin(SLOT, (about.spec, key), job)
+    st.session_state["ran"] = True
+
+
+def _trace(model: LoadedModel, inputs: CausalTraceInputs, job: Job) -> CausalTraceResult:
+    """Runs on the worker thread."""
+    from mi_core.analyses import Step, causal_trace
+
+    def on_step(step: Step) -> None:
+        job.report(
+            step.done / max(1, step.total),
+            f"{step.text}, {step.done:,} of {step.total:,} cells",
+            seconds_left=step.seconds_left,
+            partial=step.partial,
+        )
+
+    return causal_trace(model, inputs, on_step=on_step)
+
+
+def _already_there(about: About, inputs: CausalTraceInputs) -> Run | None:
+    """A result for exactly these settings: computed before, or asked for by the link that was opened."""
+    key = _key(about, inputs)
+    stored = hub().result(about.spec, key)
+    if stored is not None:
+        return running.finished(SLOT, (about.spec, key), stored)
+    if st.session_state["ran"]:
+        _start(about, inputs)
+        return running.current(SLOT)
+    return None
+
+
+def _draw_empty() -> None:
+    st.info(
+        "Nothing has run yet. Check the prompt and its subject above, then press **Run**, or pick an example in the sidebar.",
+        icon=":material/grid_on:",
+    )
+
+
+def _draw_partial(result: CausalTraceResult) -> None:
+    draw_warnings(result)
+    draw_runs_line(result)
+    draw_heatmaps(result, key="trace_heatmap_partial", clickable=False)
+
+
+def _draw_outcome(run: Run, wanted: Asked) -> None:
+    if run.error is not None:
+        _draw_failure(run.error)
+        return
+    if run.result is None:
+        st.info("The run was cancelled before there was anything to draw.", icon=":material/stop_circle:")
+        return
+    result: CausalTraceResult = run.result
+    _draw_state(run, result, wanted)
+    draw_warnings(result)
+    draw_runs_line(result)
+    draw_metric_choice(result)
+    draw_heatmaps(result, key="trace_heatmap")
+    draw_curve(result)
+    draw_severed(result)
+
+
+def _draw_failure(error: BaseException) -> None:
+    if isinstance(error, LanternError):
+        show_error(error)
+    elif isinstance(error, Exception):
+        show_bug(error, "the causal trace")
+
+
+def _draw_state(run: Run, result: CausalTraceResult, wanted: Asked) -> None:
+    """Whether the figure is what the settings above ask for."""
+    stale = _what_changed(run, result, wanted)
+    if not stale and not result.cancelled:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", key="trace_state"):
+        if result.cancelled:
+            st.badge("stopped early: hatched cells were not run", icon=":material/stop_circle:", color="orange")
+        if stale:
+            st.badge(f"{stale} changed since this ran", icon=":material/history:", color="orange")
+            st.button(
+                "Restore its settings",
+                icon=":material/undo:",
+                on_click=restore,
+                args=(result.inputs,),
+                key="restore_trace",
+            )
+
+
+def _what_changed(run: Run, result: CausalTraceResult, wanted: Asked) -> str:
+    spec, _ = run.key
+    names = [] if spec == chosen_spec() else ["model"]
+    names += changed(result.inputs, wanted.inputs) if wanted.inputs is not None else ["settings"]
+    return plain(", ".join(names))
+
+
+def draw_average_tab() -> None:
+    """Averages over many prompts."""
+    st.info("Averages over a prompt set are being built.")
