@@ -21,6 +21,7 @@ from pages.shared.cache import ResultCache
 from pages.shared.jobs import Job, Worker
 
 if TYPE_CHECKING:
+    from mi_core.engine.holder import ModelHolder
     from mi_core.model.model import LoadedModel
     from mi_core.model.spec import ModelSpec
 
@@ -94,7 +95,7 @@ class ModelHub:
         self.worker = Worker("model-worker", alive=alive, on_memory_error=free_memory)
         self.results = ResultCache()
         self._lock = threading.Lock()
-        self._resident: tuple[ModelSpec, LoadedModel] | None = None  # written on the worker thread only
+        self._holder: ModelHolder | None = None
         self._about: OrderedDict[ModelSpec, About] = OrderedDict()
         self._loads: dict[ModelSpec, Job] = {}
 
@@ -106,8 +107,8 @@ class ModelHub:
 
     def resident(self, spec: ModelSpec) -> LoadedModel | None:
         """The model, if it is the one in memory."""
-        resident = self._resident
-        return resident[1] if resident is not None and resident[0] == spec else None
+        model = None if self._holder is None else self._holder.model
+        return model if model is not None and model.spec == spec else None
 
     def state(self, spec: ModelSpec) -> ModelState:
         """Where the model stands."""
@@ -184,18 +185,20 @@ class ModelHub:
         model = self.resident(spec)
         if model is not None:
             return model
-        from mi_core.model.loading import free, load_model
-
-        if self._resident is not None:
-            (_, leaving), self._resident = self._resident, None
-            free(leaving)
-            del leaving
-        free_memory()
         job.report(0.0, f"loading {spec.name}")
-        model = load_model(spec, on_phase=_reporter(job), allow_download=allow_download)
-        self._resident = (spec, model)
+        model = self._held().get(spec, _reporter(job), allow_download=allow_download)
+        job.report(1.0, "measuring its speed")
+        warm_up(model)
         self._remember(spec, model)
         return model
+
+    def _held(self) -> ModelHolder:
+        """The holder; made on the worker thread, because its module imports torch."""
+        from mi_core.engine.holder import ModelHolder
+
+        if self._holder is None:
+            self._holder = ModelHolder()
+        return self._holder
 
     def _remember(self, spec: ModelSpec, model: LoadedModel) -> None:
         parameters = list(model.hf.parameters())
@@ -225,6 +228,23 @@ def _reporter(job: Job) -> Callable[[str, float, str], None]:
         job.report(start + (end - start) * fraction, shown)
 
     return on_phase
+
+
+def warm_up(model: LoadedModel) -> None:
+    """A short sweep: the first real one is then as fast as all others, and its cost is known before it runs."""
+    import torch
+
+    from mi_core.engine import Base, Edit, Variant, sweep
+
+    positions = 6
+    base = Base(torch.zeros((4, positions), dtype=torch.long))
+    variants = [
+        Variant((Edit("resid_post", layer=layer, operation="scale", positions=(position,), value=1.0),))
+        for layer in range(model.dims.n_layers)
+        for position in range(1, positions)
+    ]
+    for _ in range(2):  # the first time pays for memory and threads
+        sweep(model, base, variants, read=lambda logits: {"logit": logits[..., 0]})
 
 
 def free_memory() -> None:

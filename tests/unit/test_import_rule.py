@@ -17,7 +17,10 @@ ROOT = Path(__file__).resolve().parents[2]
 TOP_FILES = ("mi_core.cli", "mi_core.__main__")
 # Files directly in mi_core are the words that everything else is written in (sites, tokens, metrics ...).
 WORDS = tuple(
-    sorted({f"mi_core.{path.stem}" for path in (ROOT / "mi_core").glob("[a-z]*.py")} - {*TOP_FILES})
+    sorted(
+        {f"mi_core.{path.stem}" for path in (ROOT / "mi_core").glob("[a-z]*.py")}
+        - {*TOP_FILES, "mi_core.answers"}  # answers are scored by the engine
+    )
 )
 # From low to high. An area may import its own layer and those below.
 LAYERS: tuple[tuple[str, ...], ...] = (
