@@ -7,7 +7,52 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-WORDS = ["The", "Eiffel", "Tower", "Space", "Needle", "Big", "Ben", "is", "in", "the", "city", "of", "downtown", "located", "Paris", "Seattle", "Rome", "London", "Berlin", "San", "Francisco", "Madrid", "Oslo", "capital", "France", "Poland", "Italy", "Spain", "Warsaw", "and", "Mary", "John", "gave", "a", "drink", "to", "store", "went", "When", "he", "she", "it", "was", "born"]
+WORDS = [
+    "The",
+    "Eiffel",
+    "Tower",
+    "Space",
+    "Needle",
+    "Big",
+    "Ben",
+    "is",
+    "in",
+    "the",
+    "city",
+    "of",
+    "downtown",
+    "located",
+    "Paris",
+    "Seattle",
+    "Rome",
+    "London",
+    "Berlin",
+    "San",
+    "Francisco",
+    "Madrid",
+    "Oslo",
+    "capital",
+    "France",
+    "Poland",
+    "Italy",
+    "Spain",
+    "Warsaw",
+    "and",
+    "Mary",
+    "John",
+    "gave",
+    "a",
+    "drink",
+    "to",
+    "store",
+    "went",
+    "When",
+    "he",
+    "she",
+    "it",
+    "was",
+    "born",
+]
 
 
 @cache

@@ -7,6 +7,12 @@ for.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mi_core.analyses.cases import Case
+from mi_core.analyses.causal_trace_average_types import (
+    ROLES,
+    CausalTraceAverageInputs,
+    CausalTraceAverageResult,
+)
 from mi_core.analyses.causal_trace_inputs import KIND_LABELS, KINDS, METRICS, CausalTraceInputs, MetricInfo
 from mi_core.analyses.causal_trace_result import (
     AnswerTokens,
@@ -19,13 +25,18 @@ from mi_core.analyses.causal_trace_result import (
 )
 
 if TYPE_CHECKING:
+    from mi_core.analyses.causal_trace_average_run import causal_trace_average
     from mi_core.analyses.causal_trace_run import causal_trace, causal_trace_plan
 
 __all__ = [
     "KINDS",
     "KIND_LABELS",
     "METRICS",
+    "ROLES",
     "AnswerTokens",
+    "Case",
+    "CausalTraceAverageInputs",
+    "CausalTraceAverageResult",
     "CausalTraceInputs",
     "CausalTraceResult",
     "Check",
@@ -35,10 +46,12 @@ __all__ = [
     "Step",
     "TraceGrid",
     "causal_trace",
+    "causal_trace_average",
     "causal_trace_plan",
 ]
 
 _NEEDS_TORCH = {
+    "causal_trace_average": "mi_core.analyses.causal_trace_average_run",
     "causal_trace": "mi_core.analyses.causal_trace_run",
     "causal_trace_plan": "mi_core.analyses.causal_trace_run",
 }

@@ -80,8 +80,9 @@ def _check_subject(prompt: TokenizedPrompt, span: tuple[int, int]) -> None:
         )
 
 
-_SIGMAS: "weakref.WeakKeyDictionary[LoadedModel, float]" = weakref.WeakKeyDictionary()
+_SIGMAS: "weakref.WeakKeyDictionary[LoadedModel, dict[tuple[str, ...], float]]" = weakref.WeakKeyDictionary()
 _SIGMAS_LOCK = threading.Lock()
+_SIGMAS_KEPT = 8  # per model
 
 
 def sigma_of(model: LoadedModel, subjects: tuple[str, ...] = ()) -> float:
@@ -95,16 +96,19 @@ def sigma_of(model: LoadedModel, subjects: tuple[str, ...] = ()) -> float:
     Returns:
         Embedding units.
     """
-    if subjects:
-        ids = [token for text in subjects for token in tokenize(model.tokenizer, text, bos="never").ids]
-        return embedding_sigma(model.hf, torch.tensor(ids))
     with _SIGMAS_LOCK:
-        known = _SIGMAS.get(model)
-    if known is None:
-        known = embedding_sigma(model.hf)  # half a second for 256,000 tokens: worth keeping
-        with _SIGMAS_LOCK:
-            _SIGMAS[model] = known
-    return known
+        known = _SIGMAS.setdefault(model, {}).get(subjects)
+    if known is not None:
+        return known
+    ids = [token for text in subjects for token in tokenize(model.tokenizer, text, bos="never").ids]
+    # Half a second for 256,000 tokens, and an average asks for every prompt: worth keeping.
+    sigma = embedding_sigma(model.hf, torch.tensor(ids) if subjects else None)
+    with _SIGMAS_LOCK:
+        kept = _SIGMAS.setdefault(model, {})
+        if len(kept) >= _SIGMAS_KEPT:
+            kept.pop(next(iter(kept)))
+        kept[subjects] = sigma
+    return sigma
 
 
 def draw_noise(

@@ -6,7 +6,7 @@ computed on demand from the stored per-sample numbers, so a figure, a table and 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 TOP = 10  # tokens kept per cell and per run
 FLOAT64 = np.dtype(np.float64)
+
+Partial = TypeVar("Partial")
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,11 +393,11 @@ class CausalTraceResult:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Step:
-    """Progress of a trace.
+class Step(Generic[Partial]):
+    """Progress of a trace or of an average.
 
     Attributes:
-        done: cells finished.
+        done: cells (prompts) finished.
         total: cells in all.
         seconds_left: estimate, None until there is something to go by.
         partial: the result so far, or None while there is nothing to draw.
@@ -405,7 +407,7 @@ class Step:
     done: int
     total: int
     seconds_left: float | None
-    partial: CausalTraceResult | None
+    partial: Partial | None
     text: str
 
 

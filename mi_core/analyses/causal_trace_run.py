@@ -38,7 +38,7 @@ from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
 from mi_core.tokens import visible_token
 
-OnStep = Callable[[Step], None]
+OnStep = Callable[[Step[CausalTraceResult]], None]
 
 MIN_SECONDS_BETWEEN_STEPS = 0.1  # progress is for eyes; a partial result copies the grids
 
@@ -65,19 +65,22 @@ def causal_trace(
     return trace_prepared(prepare(model, inputs), on_step=on_step, started=started)
 
 
-def trace_prepared(prepared: Prepared, *, on_step: OnStep | None = None, started: float) -> CausalTraceResult:
+def trace_prepared(
+    prepared: Prepared, *, on_step: OnStep | None = None, started: float, partial: bool = True
+) -> CausalTraceResult:
     """The cells of a trace whose two whole runs are done; see `causal_trace`.
 
     Args:
         prepared: from `prepare`.
         on_step: see `causal_trace`.
         started: `time.perf_counter()` at the request.
+        partial: whether steps carry the result so far, which costs a copy of the grids.
     """
     cells, variants = build_variants(
         prepared.inputs, prepared.shape, lambda site, layer: prepared.source_run[site, layer],
         lambda site, layer: prepared.base_run[site, layer],
     )  # fmt: skip
-    tracer = _Tracer(prepared, cells, variants, on_step, started)
+    tracer = _Tracer(prepared, cells, variants, on_step, started, partial)
     try:
         tracer.report(0.0, "the two runs are done")
         outcome = sweep(
@@ -117,8 +120,9 @@ class _Tracer:
         variants: list[Variant],
         on_step: OnStep | None,
         started: float,
+        partial: bool,
     ) -> None:
-        self.prepared, self.on_step, self.started = prepared, on_step, started
+        self.prepared, self.on_step, self.started, self.partial = prepared, on_step, started, partial
         self.grids = _fixed_grids(prepared)
         kinds = list(self.grids)
         self.kind = np.array([kinds.index(cell.kind) for cell in cells], np.int64)
@@ -158,7 +162,8 @@ class _Tracer:
         now = time.perf_counter()
         left = (now - self.swept_from) * (1 - share) / share if share > 0 else self.plan.seconds
         done = sum(int(grid.done.sum()) for grid in self.grids.values())
-        self.on_step(Step(done, self.total, left, self.result(copy=True), text))
+        so_far = self.result(copy=True) if self.partial else None
+        self.on_step(Step(done, self.total, left, so_far, text))
         self.last_step = time.perf_counter()
 
     def result(self, *, cancelled: bool = False, copy: bool = False) -> CausalTraceResult:

@@ -70,3 +70,44 @@ def student_t(degrees: int) -> float:
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
     )
     return sum(term / degrees**power for power, term in enumerate(terms))
+
+
+# --- bootstrap
+# --------------------------------------------------------------------------------------------------------
+
+
+def bootstrap_weights(n_items: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each item is drawn in each resample, [resample, item]; every row sums to `n_items`."""
+    if n_items == 0:
+        return np.zeros((resamples, 0))
+    draws = np.random.default_rng(seed).multinomial(n_items, np.full(n_items, 1 / n_items), size=resamples)
+    return draws.astype(float) if n_items > 1 else np.full((resamples, 1), np.nan)
+
+
+def percentile_band(resampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """2.5 and 97.5 % quantiles over the first axis.
+
+    Resamples without the quantity (NaN) are left out; where more than half have none, the band is NaN.
+    """
+    ordered = np.sort(resampled, axis=0)  # NaN goes last
+    count = np.isfinite(resampled).sum(axis=0)
+    low, high = (_quantile(ordered, count, share) for share in (0.025, 0.975))
+    enough = 2 * count > len(resampled)
+    return np.where(enough, low, np.nan), np.where(enough, high, np.nan)
+
+
+def _quantile(ordered: np.ndarray, count: np.ndarray, share: float) -> np.ndarray:
+    """Quantile of the first `count` entries along axis 0, linear between neighbours."""
+    place = share * np.maximum(count - 1, 0)
+    below = np.floor(place).astype(int)
+    above = np.minimum(below + 1, np.maximum(count - 1, 0))
+    one = np.take_along_axis(ordered, below[None], axis=0)[0]
+    other = np.take_along_axis(ordered, above[None], axis=0)[0]
+    return one + (place - below) * (other - one)
+
+
+def ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    """Top / bottom, NaN where the denominator is 0 (or NaN)."""
+    bottom = np.broadcast_to(np.asarray(bottom, float), np.shape(top))
+    out = np.full(np.shape(top), np.nan)
+    return np.divide(top, bottom, out=out, where=bottom != 0)
