@@ -1,7 +1,8 @@
 """Errors that a user can cause or meet, each told in one sentence: what happened, why, and what to do.
 
-Everything raised on purpose derives from `LanternError`; a page or the command line shows `str(error)` and nothing else.
-`Cancelled` derives from BaseException, like KeyboardInterrupt, so that no `except Exception` can swallow a user's wish to stop.
+Everything raised on purpose derives from `LanternError`; a page or the command line shows `str(error)` and
+nothing else. `Cancelled` derives from BaseException, like KeyboardInterrupt, so that no `except Exception`
+can swallow a user's wish to stop.
 """
 
 
@@ -29,8 +30,8 @@ class ModelError(LanternError):
 
     Args:
         what: see `LanternError`.
-        kind: machine-readable cause: "missing", "gated", "offline", "not_causal_lm", "corrupt", "pickle_only",
-            "unsupported", "too_big", "device".
+        kind: machine-readable cause: "missing", "gated", "offline", "not_causal_lm", "corrupt",
+            "pickle_only", "unsupported", "too_big", "device".
         why: see `LanternError`.
         fix: see `LanternError`.
     """

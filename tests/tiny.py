@@ -4,6 +4,7 @@ Weights are scaled up from the default initialisation so that patches have effec
 """
 
 from functools import lru_cache
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -15,15 +16,25 @@ VOCAB = 97
 WINDOW = 4
 N_LAYERS = 4
 
-_BASE = {
-    "vocab_size": VOCAB, "hidden_size": 32, "num_hidden_layers": N_LAYERS, "num_attention_heads": 4, "intermediate_size": 64,
+_BASE: dict[str, Any] = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "num_hidden_layers": N_LAYERS,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
     "max_position_embeddings": 64,
 }
-_GQA = {**_BASE, "num_key_value_heads": 2}
-_GPT2 = {"vocab_size": VOCAB, "n_embd": 32, "n_layer": N_LAYERS, "n_head": 4, "n_positions": 64}
-_GEMMA = {**_GQA, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": WINDOW}
+_GQA: dict[str, Any] = {**_BASE, "num_key_value_heads": 2}
+_GPT2: dict[str, Any] = {
+    "vocab_size": VOCAB,
+    "n_embd": 32,
+    "n_layer": N_LAYERS,
+    "n_head": 4,
+    "n_positions": 64,
+}
+_GEMMA: dict[str, Any] = {**_GQA, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": WINDOW}
 
-CONFIGS: dict[str, dict[str, object]] = {
+CONFIGS: dict[str, dict[str, Any]] = {
     "gpt2": _GPT2,
     "gpt_neox": {**_BASE, "rotary_pct": 0.25},
     "gpt_neox_serial": {**_BASE, "rotary_pct": 0.25, "use_parallel_residual": False},
@@ -40,8 +51,13 @@ CONFIGS: dict[str, dict[str, object]] = {
     "starcoder2": {**_GQA, "sliding_window": WINDOW},
     "olmo2": _GQA,
     "opt": {
-        "vocab_size": VOCAB, "hidden_size": 32, "num_hidden_layers": N_LAYERS, "num_attention_heads": 4, "ffn_dim": 64,
-        "max_position_embeddings": 64, "word_embed_proj_dim": 32,
+        "vocab_size": VOCAB,
+        "hidden_size": 32,
+        "num_hidden_layers": N_LAYERS,
+        "num_attention_heads": 4,
+        "ffn_dim": 64,
+        "max_position_embeddings": 64,
+        "word_embed_proj_dim": 32,
     },
     "llama_like": {**_GQA, "head_dim": 8},
 }
@@ -52,7 +68,7 @@ _TYPES = {"gpt_neox_serial": "gpt_neox", "phi_qk_norm": "phi", "llama_like": "st
 FAMILY_NAMES = tuple(CONFIGS)
 
 
-def hf_model(name: str, dtype: torch.dtype = torch.float64, seed: int = 0) -> torch.nn.Module:
+def hf_model(name: str, dtype: torch.dtype = torch.float64, seed: int = 0) -> Any:
     """A fresh random Hugging Face model, in evaluation mode."""
     torch.manual_seed(seed)
     config = AutoConfig.for_model(_TYPES.get(name, name), **CONFIGS[name])

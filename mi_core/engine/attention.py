@@ -1,8 +1,9 @@
 """The attention function that all loaded models use, and how it finds the pass that it belongs to.
 
-One function is registered with transformers' attention interface *and* with its mask interface; registered in only one of the
-two, a model silently loses its causal mask. The function computes exactly softmax(softcap(q k^T * scaling) + mask) v. It takes
-torch's fused kernel unless a softcap, an edit or a capture needs the scores or the pattern.
+One function is registered with transformers' attention interface *and* with its mask interface; registered in
+only one of the two, a model silently loses its causal mask. The function computes exactly softmax(softcap(q
+k^T * scaling) + mask) v. It takes torch's fused kernel unless a softcap, an edit or a capture needs the
+scores or the pattern.
 
 The current pass is thread-local: a model called outside a pass, or by another thread, gets plain attention.
 """
@@ -69,14 +70,23 @@ def attention(
     return plain(query, key, value, attention_mask, scale, softcap).transpose(1, 2).contiguous(), None
 
 
-def repeat_heads(tensor: Float[Tensor, "row kv_head key d_head"], n_heads: int) -> Float[Tensor, "row head key d_head"]:
+def repeat_heads(
+    tensor: Float[Tensor, "row kv_head key d_head"], n_heads: int
+) -> Float[Tensor, "row head key d_head"]:
     """Give every query head its key/value head (grouped-query attention)."""
     groups = n_heads // tensor.shape[1]
     return tensor if groups == 1 else tensor.repeat_interleave(groups, 1)
 
 
 def plain(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, softcap: float | None, *, fused: bool = True
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scale: float,
+    softcap: float | None,
+    *,
+    fused: bool = True,
 ) -> Float[Tensor, "row head query d_head"]:
     """Attention that nobody looks into."""
     n_heads = query.shape[1]
@@ -102,10 +112,13 @@ def softmax(square: Float[Tensor, "row head query key"]) -> Float[Tensor, "row h
     return square.to(precise).softmax(-1).to(square.dtype)
 
 
-def cut(square: Float[Tensor, "row head query key"], mask: Tensor | None) -> Float[Tensor, "row head query key"]:
-    """Softmax of scores in which edges were set to -inf: a row that lost every allowed key gives zeros, not NaN.
+def cut(
+    square: Float[Tensor, "row head query key"], mask: Tensor | None
+) -> Float[Tensor, "row head query key"]:
+    """Softmax of scores with edges at -inf: a row that lost every allowed key gives zeros, not NaN.
 
-    A model's mask adds the lowest finite number, not -inf; left so, the weight of a fully cut row would go to forbidden keys.
+    A model's mask adds the lowest finite number, not -inf; left so, the weight of a fully cut row would go
+    to forbidden keys.
     """
     if mask is not None:
         square = square.masked_fill(mask < torch.finfo(mask.dtype).min / 2, -torch.inf)

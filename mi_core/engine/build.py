@@ -12,7 +12,12 @@ OnPhase = Callable[[str, float, str], None]
 
 
 def build_model(
-    hf: Any, tokenizer: Any = None, spec: Any = None, *, fingerprint: str = "", on_phase: OnPhase | None = None
+    hf: Any,
+    tokenizer: Any = None,
+    spec: Any = None,
+    *,
+    fingerprint: str = "",
+    on_phase: OnPhase | None = None,
 ) -> LoadedModel:
     """Wrap a causal language model and prove on it what the pages will offer.
 

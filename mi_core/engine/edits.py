@@ -1,7 +1,8 @@
 """Edits: the one form in which every intervention reaches the model.
 
-An `Edit` says site, layer, which positions / heads / units, and what happens to the value there. Knock-out, patching, noise,
-steering and feature injection are lists of edits. Edits without a tensor have a text form for links and search boxes:
+An `Edit` says site, layer, which positions / heads / units, and what happens to the value there. Knock-out,
+patching, noise, steering and feature injection are lists of edits. Edits without a tensor have a text form
+for links and search boxes:
 
     L5H2:zero             zero head 2 of layer 5 (its `z`) at all positions
     L5H2@3,4:scale=0.5    halve it at positions 3 and 4
@@ -36,15 +37,16 @@ class Edit:
     Attributes:
         site: site name, see `mi_core.sites`.
         layer: layer, or None for a model site (`embed`, `final_norm`, `logits`).
-        operation: "set" to `value`; "add" `value`; "scale" by `value`; "zero"; "mean": set to `value`, a mean over reference
-            prompts; "clamp" between `value` = (low, high); "mask": cut attention edges before the softmax (`pattern` or
-            `attn_scores` only).
+        operation: "set" to `value`; "add" `value`; "scale" by `value`; "zero"; "mean": set to `value`, a
+            mean over reference
+            prompts; "clamp" between `value` = (low, high); "mask": cut attention edges before the softmax
+            (`pattern` or `attn_scores` only).
         positions: token positions, negative from the end; queries for attention squares; None for all.
         heads: heads (kv heads at `k`, `v`, `rot_k`), None for all; only at sites with heads.
         units: indices on the last axis (neurons at `mlp_post`), None for all; not at attention squares.
         keys: key positions of attention squares, None for all.
-        value: number, or tensor that broadcasts to [row, position, (head,) width] of what is selected, for squares to
-            [row, head, query, key]. A row axis of 1 serves all rows.
+        value: number, or tensor that broadcasts to [row, position, (head,) width] of what is selected, for
+            squares to [row, head, query, key]. A row axis of 1 serves all rows.
 
     Raises:
         EditError: operation, selection and value do not fit together.
@@ -63,15 +65,21 @@ class Edit:
         found = site(self.site)
         square = self.site in _SQUARE_SITES
         if self.operation not in get_args(Operation):
-            raise EditError(f"Unknown operation {self.operation!r}", fix=f"Use one of {', '.join(get_args(Operation))}")
+            raise EditError(
+                f"Unknown operation {self.operation!r}", fix=f"Use one of {', '.join(get_args(Operation))}"
+            )
         if self.operation == "mask" and not square:
             raise EditError("Only attention edges can be masked", why=f"the edit is at {self.site!r}")
         if self.operation in _NEEDS_VALUE and self.value is None:
             raise EditError(f"Operation {self.operation!r} at {self.site!r} needs a value")
         if (self.operation == "clamp") != isinstance(self.value, tuple):
-            raise EditError("A pair (low, high) belongs to the operation 'clamp'", why=f"got {self.operation!r}")
+            raise EditError(
+                "A pair (low, high) belongs to the operation 'clamp'", why=f"got {self.operation!r}"
+            )
         if self.keys is not None and not square:
-            raise EditError("Keys can only be chosen at attn_scores and pattern", why=f"the edit is at {self.site!r}")
+            raise EditError(
+                "Keys can only be chosen at attn_scores and pattern", why=f"the edit is at {self.site!r}"
+            )
         if self.units is not None and square:
             raise EditError("Attention squares have no units", fix="Choose positions (queries) and keys")
         if self.heads is not None and not found.by_head:
@@ -143,7 +151,9 @@ def _check_shape(edit: Edit, shape: tuple[int, ...], n_pos: int) -> None:
             wanted[-1] = len(edit.units)
     got = list(assert_value.shape)
     core = got[-len(wanted) :] if len(got) > len(wanted) else got
-    if len(got) > len(wanted) + 1 or any(g not in (1, w) for g, w in zip(reversed(core), reversed(wanted), strict=False)):
+    if len(got) > len(wanted) + 1 or any(
+        g not in (1, w) for g, w in zip(reversed(core), reversed(wanted), strict=False)
+    ):
         raise EditError(
             f"The value of the edit at {edit.site!r} has the wrong shape",
             why=f"{tuple(got)} does not broadcast to [row, {', '.join(map(str, wanted))}]",
@@ -172,7 +182,10 @@ def parse_edit(text: str) -> Edit:
         return Edit("pattern", int(layer), "mask", (int(query),), heads, keys=(int(key),))
     part = _PART.fullmatch(text.strip())
     if part is None or (part[6] == "zero") == (part[7] is not None):
-        raise EditError(f"{text!r:.80} is not an intervention", fix="Write for example L5H2:zero, L4mlp@7:zero or e14-2@L5H2")
+        raise EditError(
+            f"{text!r:.80} is not an intervention",
+            fix="Write for example L5H2:zero, L4mlp@7:zero or e14-2@L5H2",
+        )
     layer, head, neuron, half, where, kind, number = part.groups()
     positions = None if where is None else tuple(int(p) for p in where.split(","))
     name = "z" if head is not None else "mlp_post" if neuron is not None else f"{half}_out"
@@ -194,7 +207,12 @@ def format_edit(edit: Edit) -> str:
     Raises:
         EditError: the edit holds a tensor or a selection that the text form cannot say.
     """
-    if edit.operation == "mask" and edit.positions and edit.keys and len(edit.positions) == len(edit.keys) == 1:
+    if (
+        edit.operation == "mask"
+        and edit.positions
+        and edit.keys
+        and len(edit.positions) == len(edit.keys) == 1
+    ):
         head = "" if edit.heads is None else f"H{edit.heads[0]}"
         return f"e{edit.positions[0]}-{edit.keys[0]}@L{edit.layer}{head}"
     names = {"attn_out": "attn", "mlp_out": "mlp"}
@@ -222,7 +240,11 @@ def combine(old: Tensor, operation: Operation, value: Value) -> Tensor:
         return old.clamp(*value)
     if isinstance(value, tuple) or value is None:
         raise EditError(f"Operation {operation!r} cannot use the value {value!r}")
-    given = value.to(old.device, old.dtype) if isinstance(value, Tensor) else torch.tensor(value, dtype=old.dtype, device=old.device)
+    given = (
+        value.to(old.device, old.dtype)
+        if isinstance(value, Tensor)
+        else torch.tensor(value, dtype=old.dtype, device=old.device)
+    )
     if operation == "add":
         return old + given
     if operation == "scale":

@@ -1,8 +1,8 @@
 """Which tokens of which rows a forward pass computes, and where each of them lies in the module's tensors.
 
-A *dense* pass has tensors [row, pos, ...] and every token of every row. A *packed* pass has tensors [1, token, ...]: the rows of
-all live variants laid end to end, each beginning at the first position that its edits change. Both are one flat token axis to
-the rest of the engine, so edits are written once.
+A *dense* pass has tensors [row, pos, ...] and every token of every row. A *packed* pass has tensors [1,
+token, ...]: the rows of all live variants laid end to end, each beginning at the first position that its
+edits change. Both are one flat token axis to the rest of the engine, so edits are written once.
 """
 
 from dataclasses import dataclass

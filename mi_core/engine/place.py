@@ -1,7 +1,8 @@
 """Edits placed on rows, compiled to index operations on flat token tensors.
 
-Many variants differ only in position and value, so edits of different rows with the same operation, heads and units are applied
-in one indexed assignment. Edits of the *same* row keep their order: the k-th edit of every row forms round k.
+Many variants differ only in position and value, so edits of different rows with the same operation, heads and
+units are applied in one indexed assignment. Edits of the *same* row keep their order: the k-th edit of every
+row forms round k.
 """
 
 from collections import defaultdict
@@ -46,8 +47,8 @@ def apply_flat(flat: Tensor, placed: Sequence[Placed], layout: Layout) -> tuple[
     """Apply edits at one place to a tensor [token, (head,) width].
 
     Returns:
-        The new tensor (the old one is not changed) and how many edits acted; edits whose positions are not in the layout
-        do not act.
+        The new tensor (the old one is not changed) and how many edits acted; edits whose positions are not
+        in the layout do not act.
     """
     out, acted = flat.clone(), 0
     for batch_round in _rounds(placed, layout.n_rows):
@@ -59,7 +60,7 @@ def apply_flat(flat: Tensor, placed: Sequence[Placed], layout: Layout) -> tuple[
 
 
 def _rounds(placed: Sequence[Placed], n_rows: int) -> list[list[Placed]]:
-    """Split edits into rounds of disjoint rows; the k-th edit of a row is in round k or later, never before an earlier one."""
+    """Split edits into rounds of disjoint rows, so that the edits of one row keep their order."""
     level = np.zeros(n_rows, np.int64)
     rounds: list[list[Placed]] = []
     for item in placed:
@@ -90,7 +91,8 @@ def _batches(items: Sequence[Placed], layout: Layout, flat: Tensor) -> list[_Bat
 def _merge(parts: list[tuple[Placed, np.ndarray, np.ndarray]], layout: Layout, flat: Tensor) -> _Batch:
     edit = parts[0][0].edit
     tokens = [
-        (layout.row_token[item.row : item.row + item.n_rows, None] + offsets[None, :]).ravel() for item, offsets, _ in parts
+        (layout.row_token[item.row : item.row + item.n_rows, None] + offsets[None, :]).ravel()
+        for item, offsets, _ in parts
     ]
     index = torch.from_numpy(np.concatenate(tokens)).to(flat.device)
     if edit.operation in ("zero", "clamp"):
@@ -129,7 +131,9 @@ def _index(batch: _Batch, flat: Tensor) -> tuple[Tensor, ...]:
     return tuple(parts)
 
 
-def apply_square(square: Tensor, placed: Sequence[Placed], group: Group, query_first: int) -> tuple[Tensor, int]:
+def apply_square(
+    square: Tensor, placed: Sequence[Placed], group: Group, query_first: int
+) -> tuple[Tensor, int]:
     """Apply edits to the attention squares of one group of rows.
 
     Args:
@@ -161,7 +165,9 @@ def apply_square(square: Tensor, placed: Sequence[Placed], group: Group, query_f
         if edit.operation == "mask":
             out[index] = -torch.inf
         else:
-            out[index] = combine(out[index], edit.operation, _square_value(item, start, stop, kept, len(list(queries))))
+            out[index] = combine(
+                out[index], edit.operation, _square_value(item, start, stop, kept, len(list(queries)))
+            )
         acted += 1
     return out, acted
 

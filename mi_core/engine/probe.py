@@ -1,8 +1,9 @@
 """The probe: what a family's data promises is proved on the loaded model, every time it is loaded.
 
-Each check states an identity. What fails is switched off with its reason (`structure.missing`, `report.replay`), so nothing that
-was not proved on *these* weights is ever drawn. The idea of proving adapters at load, and of checking that a pattern which is
-replaced changes the output, is nnterp's (https://github.com/Butanium/nnterp).
+Each check states an identity. What fails is switched off with its reason (`structure.missing`,
+`report.replay`), so nothing that was not proved on *these* weights is ever drawn. The idea of proving
+adapters at load, and of checking that a pattern which is replaced changes the output, is nnterp's
+(https://github.com/Butanium/nnterp).
 """
 
 import time
@@ -39,7 +40,9 @@ def probe_tokens(dims: Dims) -> Int[Tensor, "row pos"]:
 def own_logits(hf: Any, dims: Dims) -> Float[Tensor, "row pos d_vocab"]:
     """The model's answer with its own attention, before anything of ours is installed."""
     with torch.inference_mode():
-        return hf(input_ids=probe_tokens(dims).to(hf.get_input_embeddings().weight.device), use_cache=False).logits
+        return hf(
+            input_ids=probe_tokens(dims).to(hf.get_input_embeddings().weight.device), use_cache=False
+        ).logits
 
 
 def tolerance(dtype: torch.dtype) -> float:
@@ -70,7 +73,7 @@ def probe(
     checks.append(_same_attention(model, tokens, reference))
     report("check", 0.2, "sites")
     whole = run(model, tokens, capture=[name for name in model.structure.available() if name != "result"])
-    tasks = (_shapes, _rows_sum_to_one, _residual_identity, _tail_identity, _causal_mask)
+    tasks = (_shapes, _rows_sum_to_one, _residual_identity, _serial_blocks, _tail_identity, _causal_mask)
     for number, task in enumerate(tasks):
         report("check", 0.3 + 0.05 * number, task.__name__.strip("_").replace("_", " "))
         checks.append(task(model, tokens, whole))
@@ -95,7 +98,9 @@ def _same_attention(model: LoadedModel, tokens: Tensor, reference: Tensor) -> Pr
         detail = f"largest relative difference {distance:.1e}"
     except NotImplementedError as error:
         distance, detail = float("inf"), str(error)
-    if distance <= max(tolerance(model.dtype), 1e-4):  # families take the softmax in float32 even of float64 models
+    if distance <= max(
+        tolerance(model.dtype), 1e-4
+    ):  # families take the softmax in float32 even of float64 models
         return ProbeCheck(name, True, detail)
     model.hf.set_attn_implementation("eager")
     for site_name in _ATTENTION_SITES:
@@ -104,7 +109,12 @@ def _same_attention(model: LoadedModel, tokens: Tensor, reference: Tensor) -> Pr
 
 
 def _shapes(model: LoadedModel, tokens: Tensor, whole: Run) -> ProbeCheck:
-    wanted = [(name, layer) for name in model.structure.available() if name != "result" for layer in model.structure.layers_of(name)]
+    wanted = [
+        (name, layer)
+        for name in model.structure.available()
+        if name != "result"
+        for layer in model.structure.layers_of(name)
+    ]
     absent = sorted({name for name, layer in wanted if (name, layer) not in whole})
     detail = f"{len(wanted) - len(absent)} places have the shape of their site"
     if absent:
@@ -119,7 +129,9 @@ def _rows_sum_to_one(model: LoadedModel, _tokens: Tensor, whole: Run) -> ProbeCh
         return ProbeCheck(name, False, "no pattern can be read", ("pattern", "attn_scores"))
     off = max(float((pattern.double().sum(-1) - 1).abs().max()) for pattern in patterns)
     limit = 1e-2 if model.dtype in (torch.float16, torch.bfloat16) else 1e-5
-    return ProbeCheck(name, off <= limit, f"largest deviation {off:.1e}", () if off <= limit else ("pattern", "attn_scores"))
+    return ProbeCheck(
+        name, off <= limit, f"largest deviation {off:.1e}", () if off <= limit else ("pattern", "attn_scores")
+    )
 
 
 def _residual_identity(model: LoadedModel, _tokens: Tensor, whole: Run) -> ProbeCheck:
@@ -129,10 +141,26 @@ def _residual_identity(model: LoadedModel, _tokens: Tensor, whole: Run) -> Probe
     worst = 0.0
     for layer in range(model.dims.n_layers):
         before, after = whole["resid_pre", layer], whole["resid_post", layer]
-        added = before.double() + whole["attn_out", layer].to(before.device).double() + whole["mlp_out", layer].to(before.device).double()
+        added = (
+            before.double()
+            + whole["attn_out", layer].to(before.device).double()
+            + whole["mlp_out", layer].to(before.device).double()
+        )
         worst = max(worst, _distance(added, after))
     passed = worst <= tolerance(model.dtype)
     return ProbeCheck(name, passed, f"largest relative difference {worst:.1e}", () if passed else _ADDED)
+
+
+def _serial_blocks(model: LoadedModel, tokens: Tensor, whole: Run) -> ProbeCheck:
+    """`resid_mid` is a place only where the MLP reads what attention wrote in the same block."""
+    name = "the MLP reads what attention wrote in its block"
+    offered = model.structure.available()
+    if "resid_mid" not in offered or "mlp_in" not in offered:
+        return ProbeCheck(name, True, "not offered on this model, nothing to prove")
+    edited = run(model, tokens, capture=[("mlp_in", 0)], edits=[_disturb(model, "attn_out", 0)])
+    if _distance(edited["mlp_in", 0], whole["mlp_in", 0]) > 32 * torch.finfo(model.dtype).eps:
+        return ProbeCheck(name, True, "it does: resid_mid exists")
+    return ProbeCheck(name, False, "attention and MLP of a block read the same stream", ("resid_mid",))
 
 
 def _tail_identity(model: LoadedModel, tokens: Tensor, whole: Run) -> ProbeCheck:
@@ -141,7 +169,12 @@ def _tail_identity(model: LoadedModel, tokens: Tensor, whole: Run) -> ProbeCheck
     logits = tail(model, last, [], last_position=tokens.shape[1] - 1)
     distance = _distance(logits, whole.logits)
     passed = distance <= tolerance(model.dtype)
-    return ProbeCheck(name, passed, f"largest relative difference {distance:.1e}", () if passed else ("final_norm", "replay"))
+    return ProbeCheck(
+        name,
+        passed,
+        f"largest relative difference {distance:.1e}",
+        () if passed else ("final_norm", "replay"),
+    )
 
 
 def _causal_mask(model: LoadedModel, tokens: Tensor, whole: Run) -> ProbeCheck:
@@ -150,22 +183,30 @@ def _causal_mask(model: LoadedModel, tokens: Tensor, whole: Run) -> ProbeCheck:
     distance = _distance(run(model, changed).logits[:, :-1], whole.logits[:, :-1])
     passed = distance <= tolerance(model.dtype)
     return ProbeCheck(
-        "a later token changes nothing earlier", passed, f"largest relative difference {distance:.1e}", () if passed else ("replay",)
+        "a later token changes nothing earlier",
+        passed,
+        f"largest relative difference {distance:.1e}",
+        () if passed else ("replay",),
     )
 
 
 def _edits_act(model: LoadedModel, tokens: Tensor) -> Iterator[ProbeCheck]:
-    """An edit of each site, in the first and in the last layer, must change the logits: else nobody reads what is hooked.
+    """An edit of each site, in the first and last layer, must change the logits: else nobody reads it.
 
     All edits run side by side, one per row of a single batch, so that weights are read once.
     """
     wanted = [
         (name, layer)
         for name in model.structure.available()
-        for layer in sorted({model.structure.layers_of(name)[0], model.structure.layers_of(name)[-1]}, key=str)
+        for layer in sorted(
+            {model.structure.layers_of(name)[0], model.structure.layers_of(name)[-1]}, key=str
+        )
     ]
     n_pos = tokens.shape[1]
-    placed = [Placed(normalise(_disturb(model, name, layer), model.structure, n_pos), row, 1) for row, (name, layer) in enumerate(wanted)]
+    placed = [
+        Placed(normalise(_disturb(model, name, layer), model.structure, n_pos), row, 1)
+        for row, (name, layer) in enumerate(wanted)
+    ]
     rows = tokens[:1].repeat(len(wanted) + 1, 1)  # the last row has no edit
     session = Session(model, dense_layout(len(rows), n_pos), placed)
     with torch.inference_mode(), session:
@@ -181,7 +222,7 @@ def _edits_act(model: LoadedModel, tokens: Tensor) -> Iterator[ProbeCheck]:
 
 
 def _disturb(model: LoadedModel, name: str, layer: int | None) -> Edit:
-    """An edit that is felt wherever it acts: a norm undoes a scale, and scores hold a mask that no scale changes."""
+    """An edit that is felt everywhere: a norm undoes a scale, and no scale changes masked scores."""
     if name == "attn_scores":
         return Edit(name, layer, "set", value=0.0)
     if name in ("pattern", "logits"):
@@ -196,17 +237,30 @@ def _replay(model: LoadedModel, tokens: Tensor) -> ProbeCheck:
         return ProbeCheck(name, False, "our attention function is not in use", ("replay",))
     n_layers, width = model.dims.n_layers, model.dims.d_model
     shift = torch.linspace(-1.0, 1.0, width)
-    places = [("resid_pre", 0, 1), ("resid_pre", n_layers // 2, 2), ("mlp_in", n_layers - 1, N_TOKENS - 1), ("resid_pre", n_layers - 1, 3)]
+    places = [
+        ("resid_pre", 0, 1),
+        ("resid_pre", n_layers // 2, 2),
+        ("mlp_in", n_layers - 1, N_TOKENS - 1),
+        ("resid_pre", n_layers - 1, 3),
+    ]
     variants = [
-        Variant((Edit(site_name, layer, "add", (position,), value=shift),)) for site_name, layer, position in places
+        Variant((Edit(site_name, layer, "add", (position,), value=shift),))
+        for site_name, layer, position in places
         if site_name in model.structure.available()
     ]
     base = Base(tokens)
     try:
         fast = sweep(model, base, variants, read=lambda x: {"logits": x[:, :, -1].double()}, method="shared")
     except (RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
-        return ProbeCheck(name, False, f"a layer could not be called alone: {type(error).__name__}: {error}"[:300], ("replay",))
+        return ProbeCheck(
+            name,
+            False,
+            f"a layer could not be called alone: {type(error).__name__}: {error}"[:300],
+            ("replay",),
+        )
     slow = sweep(model, base, variants, read=lambda x: {"logits": x[:, :, -1].double()}, method="full")
     distance = _distance(torch.from_numpy(fast.values["logits"]), torch.from_numpy(slow.values["logits"]))
     passed = distance <= tolerance(model.dtype)
-    return ProbeCheck(name, passed, f"largest relative difference {distance:.1e}", () if passed else ("replay",))
+    return ProbeCheck(
+        name, passed, f"largest relative difference {distance:.1e}", () if passed else ("replay",)
+    )

@@ -1,8 +1,9 @@
-"""Replaying single layers: a base run remembered well enough to continue variants of it from any layer and position.
+"""Replaying single layers: a base run remembered well enough to continue it from any layer and position.
 
-Blocks are called with the arguments that the model itself passed to them in the base run (rotary tables, position ids), gathered
-at the positions of the packed tokens, so no family needs its own code. Attention masks are the base run's too, sliced per group.
-The tail (final norm, unembedding, softcaps) is the model's own forward, run with the last block's output replaced.
+Blocks are called with the arguments that the model itself passed to them in the base run (rotary tables,
+position ids), gathered at the positions of the packed tokens, so no family needs its own code. Attention
+masks are the base run's too, sliced per group. The tail (final norm, unembedding, softcaps) is the model's
+own forward, run with the last block's output replaced.
 """
 
 from collections.abc import Callable, Sequence
@@ -91,15 +92,24 @@ def base_run(model: LoadedModel, tokens: Tensor, edits: Sequence[Edit], read: Se
         streams[n_layers] = first_tensor(output)
 
     with torch.inference_mode(), session, ExitStack() as stack:
-        for layer, block in enumerate(model.structure.blocks):  # after the session's hooks: what is seen is already edited
+        for layer, block in enumerate(
+            model.structure.blocks
+        ):  # after the session's hooks: what is seen is already edited
             handle = block.register_forward_pre_hook(remember(layer), with_kwargs=True)
             stack.callback(handle.remove)
         stack.callback(model.structure.blocks[-1].register_forward_hook(remember_last).remove)
         logits = forward(session, tokens)
-        masks = [None if (mask := session.masks_seen[layer]) is None else mask[:1] for layer in range(n_layers)]
+        masks = [
+            None if (mask := session.masks_seen[layer]) is None else mask[:1] for layer in range(n_layers)
+        ]
     return BaseRun(
-        tokens, tuple(edits), [streams[i] for i in range(n_layers + 1)], [session.keys[i] for i in range(n_layers)], masks,
-        [arguments[i] for i in range(n_layers)], logits[:, list(read)],
+        tokens,
+        tuple(edits),
+        [streams[i] for i in range(n_layers + 1)],
+        [session.keys[i] for i in range(n_layers)],
+        masks,
+        [arguments[i] for i in range(n_layers)],
+        logits[:, list(read)],
     )
 
 
@@ -110,15 +120,19 @@ def call_block(model: LoadedModel, base: BaseRun, layer: int, packed: Tensor, la
     args = tuple(_gather(value, positions, base) for value in given.args)
     kwargs = {name: _gather(value, positions, base) for name, value in given.kwargs.items()}
     block = model.structure.blocks[layer]
-    output = block(packed, *args, **kwargs) if given.positional else block(hidden_states=packed, *args, **kwargs)
+    output = (
+        block(packed, *args, **kwargs) if given.positional else block(*args, hidden_states=packed, **kwargs)
+    )
     return first_tensor(output)
 
 
 def _gather(value: Any, positions: Tensor, base: BaseRun) -> Any:
     """An argument at the positions of the packed tokens; what does not run over positions is passed as it is.
 
-    Tensors [1 or row, pos, ...] (rotary tables, position ids) and [pos] (cache positions) run over positions; square masks are
-    not used by our attention function and are dropped, so that no block does arithmetic on a mask of the wrong length.
+    Tensors [1 or row, pos, ...] (rotary tables, position ids) and [pos] (cache positions) run over
+    positions; square masks are
+    not used by our attention function and are dropped, so that no block does arithmetic on a mask of the
+    wrong length.
     """
     if isinstance(value, (tuple, list)):
         return type(value)(_gather(part, positions, base) for part in value)
@@ -134,7 +148,11 @@ def _gather(value: Any, positions: Tensor, base: BaseRun) -> Any:
 
 
 def tail(
-    model: LoadedModel, hidden: Float[Tensor, "row read d_model"], placed: Sequence[Placed], *, last_position: int
+    model: LoadedModel,
+    hidden: Float[Tensor, "row read d_model"],
+    placed: Sequence[Placed],
+    *,
+    last_position: int,
 ) -> Float[Tensor, "row read d_vocab"]:
     """Final norm, unembedding, softcaps: the model's own forward with the last block's output replaced.
 
@@ -149,7 +167,9 @@ def tail(
     session = Session(model, layout, placed, plain_attention=True)
 
     def replace(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
-        rows = hidden.flatten(0, 1).unsqueeze(1)  # one token per row: some families reshape to the length of the input
+        rows = hidden.flatten(0, 1).unsqueeze(
+            1
+        )  # one token per row: some families reshape to the length of the input
         return with_first(output, rows.to(first_tensor(output).device))
 
     token = torch.zeros(1, 1, dtype=torch.long)

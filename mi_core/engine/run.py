@@ -1,7 +1,7 @@
 """One hooked forward pass: `run(model, tokens, capture=..., edits=...)`.
 
-Cost: one forward pass of the model over all rows. Identity: with no edits the logits are what the model itself returns, bit for
-bit; capturing changes nothing.
+Cost: one forward pass of the model over all rows. Identity: with no edits the logits are what the model
+itself returns, bit for bit; capturing changes nothing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -117,15 +117,21 @@ def check_tokens(model: LoadedModel, tokens: Tensor) -> tuple[int, int]:
         InputError: no tokens, too many, or ids outside the vocabulary.
     """
     if tokens.dim() != 2 or tokens.numel() == 0:
-        raise InputError("There is nothing to run", why=f"token ids have shape {tuple(tokens.shape)}", fix="Type a prompt")
+        raise InputError(
+            "There is nothing to run", why=f"token ids have shape {tuple(tokens.shape)}", fix="Type a prompt"
+        )
     low, high = int(tokens.min()), int(tokens.max())
     if low < 0 or high >= model.dims.d_vocab:
-        raise InputError(f"Token id {low if low < 0 else high} is not in the vocabulary of {model.dims.d_vocab}")
+        raise InputError(
+            f"Token id {low if low < 0 else high} is not in the vocabulary of {model.dims.d_vocab}"
+        )
     config = model.hf.config
     limit = getattr(getattr(config, "text_config", None) or config, "max_position_embeddings", None)
     if limit and tokens.shape[1] > limit:
         raise InputError(
-            f"The prompt has {tokens.shape[1]} tokens", why=f"the model takes at most {limit}", fix="Shorten the prompt"
+            f"The prompt has {tokens.shape[1]} tokens",
+            why=f"the model takes at most {limit}",
+            fix="Shorten the prompt",
         )
     return tokens.shape[0], tokens.shape[1]
 
@@ -138,7 +144,10 @@ def check_fired(session: Session, edits: Sequence[Edit]) -> None:
     """
     for edit in edits:
         if not session.acted[(edit.site, edit.layer)]:
-            raise EditError(f"The edit at {edit.site!r}, layer {edit.layer}, never took effect", why="its hook did not fire")
+            raise EditError(
+                f"The edit at {edit.site!r}, layer {edit.layer}, never took effect",
+                why="its hook did not fire",
+            )
 
 
 @contextmanager
@@ -151,14 +160,20 @@ def memory_errors(model: LoadedModel) -> Iterator[None]:
             raise
         release_cache(model)
         raise OutOfMemory(
-            "The device ran out of memory", why=str(error).splitlines()[0][:200], fix="Use fewer rows, a shorter prompt or a smaller dtype"
+            "The device ran out of memory",
+            why=str(error).splitlines()[0][:200],
+            fix="Use fewer rows, a shorter prompt or a smaller dtype",
         ) from error
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether torch could not allocate (CUDA, MPS or the CPU allocator)."""
     text = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in text or "can't allocate memory" in text
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "not enough memory" in text
+        or "can't allocate memory" in text
+    )
 
 
 def release_cache(model: LoadedModel) -> None:

@@ -1,7 +1,7 @@
-"""One hooked pass over a model (or over one of its layers): installs hooks, applies edits, collects captures, cleans up.
+"""One hooked pass over a model or one of its layers: installs hooks, edits, captures, cleans up.
 
-A session holds the model's lock from entry to exit, so two threads never see each other's hooks; its hooks act only while it is
-the current session of the thread, and all are removed on exit, whatever happened inside.
+A session holds the model's lock from entry to exit, so two threads never see each other's hooks; its hooks
+act only while it is the current session of the thread, and all are removed on exit, whatever happened inside.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from mi_core.sites import SITES
 Split = tuple[Tensor, Tensor]
 
 
-class KeysReady(Exception):  # noqa: N818  # a signal that stops a layer early, not an error
+class KeysReady(Exception):  # a signal that stops a layer early, not an error
     """Raised inside a layer once its keys and values are known and nothing else is wanted."""
 
 
@@ -50,7 +50,8 @@ class Session:
         keep_keys: keep each layer's keys, values and mask (`self.keys`, `self.masks_seen`).
         stop_at_keys: raise `KeysReady` as soon as a layer's keys and values are kept.
         key_rows: (keys, values) per group of rows, over all positions; when given, attention reads these.
-        plain_attention: attention is not looked into (the tail's one-token pass, whose blocks are thrown away).
+        plain_attention: attention is not looked into (the tail's one-token pass, whose blocks are thrown
+            away).
     """
 
     def __init__(
@@ -122,15 +123,19 @@ class Session:
             self._handles.append(point.module.register_forward_hook(self._result_hook(place)))
         elif name == "resid_mid" and layer is not None:
             block = self.model.structure.points[("resid_pre", layer)].module
-            self._handles.append(block.register_forward_pre_hook(self._remember_stream(layer), with_kwargs=True))
+            self._handles.append(
+                block.register_forward_pre_hook(self._remember_stream(layer), with_kwargs=True)
+            )
             self._handles.append(point.module.register_forward_hook(self._middle_hook(place)))
         elif point.side == "input":
-            self._handles.append(point.module.register_forward_pre_hook(self._input_hook(place), with_kwargs=True))
+            self._handles.append(
+                point.module.register_forward_pre_hook(self._input_hook(place), with_kwargs=True)
+            )
         else:
             self._handles.append(point.module.register_forward_hook(self._output_hook(place)))
 
     def _mine(self) -> bool:
-        """Whether a hook that fires now belongs to this pass (and not to a projection that the pass calls itself)."""
+        """Whether a hook that fires now belongs to this pass, and not to a call that it makes itself."""
         return attention.current() is self and not self._busy
 
     def visit(self, place: Place, flat: Tensor) -> Tensor | None:
@@ -211,10 +216,12 @@ class Session:
         return hook
 
     def _per_head(self, projection: nn.Module, z: Tensor) -> Tensor:
-        """[token, head, d_model] by sending each head alone through the projection, whatever its weights look like."""
+        """[token, head, d_model]: each head alone through the projection, whatever its weights look like."""
         n_heads = self.model.dims.n_heads
         flat = z.reshape(-1, n_heads, z.shape[-1] // n_heads)
-        alone = torch.zeros(n_heads + 1, flat.shape[0], n_heads, flat.shape[2], dtype=z.dtype, device=z.device)
+        alone = torch.zeros(
+            n_heads + 1, flat.shape[0], n_heads, flat.shape[2], dtype=z.dtype, device=z.device
+        )
         for head in range(n_heads):
             alone[head, :, head] = flat[:, head]
         self._busy = True
@@ -225,7 +232,14 @@ class Session:
         return (out[:-1] - out[-1]).transpose(0, 1)
 
     def attend(
-        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, softcap: float | None
+        self,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        scale: float,
+        softcap: float | None,
     ) -> Tensor:
         """Attention of one layer of this pass: [row, query, head, d_head] as transformers expects it back."""
         if self.plain_attention:
@@ -236,7 +250,11 @@ class Session:
             self.keys[layer], self.masks_seen[layer] = (key, value), mask
         if self.layout.dense:
             group = self.layout.groups[0]
-            return self._kernel(layer, group, 0, query, key, value, mask, scale, softcap).transpose(1, 2).contiguous()
+            return (
+                self._kernel(layer, group, 0, query, key, value, mask, scale, softcap)
+                .transpose(1, 2)
+                .contiguous()
+            )
         return self._attend_packed(layer, query, key, value, scale, softcap)
 
     def _attend_packed(
@@ -260,8 +278,10 @@ class Session:
             parts.append(out.permute(0, 2, 1, 3).flatten(0, 1))
         return torch.cat(parts).unsqueeze(0)
 
-    def _with_prefix(self, layer: int, group: Group, key: Tensor, value: Tensor) -> tuple[Group, Tensor, Tensor]:
-        """Keys and values of a group over all positions: the base run's before `first`, the group's own from there."""
+    def _with_prefix(
+        self, layer: int, group: Group, key: Tensor, value: Tensor
+    ) -> tuple[Group, Tensor, Tensor]:
+        """Keys and values of a group over all positions: the base run's before `first`, then its own."""
         own_key, own_value = _unpack(key, group), _unpack(value, group)
         if group.first == 0 or self.prefix is None:
             return group, own_key, own_value
@@ -281,13 +301,24 @@ class Session:
         return new.unflatten(0, (tensor.shape[0], tensor.shape[2])).transpose(1, 2)
 
     def _kernel(
-        self, layer: int, group: Group, query_first: int, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None,
-        scale: float, softcap: float | None,
+        self,
+        layer: int,
+        group: Group,
+        query_first: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        scale: float,
+        softcap: float | None,
     ) -> Tensor:
         places = (("attn_scores", layer), ("pattern", layer))
         if not any(place in self.edits or place in self.capture for place in places):
             return attention.plain(query, key, value, mask, scale, softcap, fused=not self.model.eager)
-        key, value = attention.repeat_heads(key, query.shape[1]), attention.repeat_heads(value, query.shape[1])
+        key, value = (
+            attention.repeat_heads(key, query.shape[1]),
+            attention.repeat_heads(value, query.shape[1]),
+        )
         square = attention.scores(query, key, mask, scale, softcap)
         square = self._visit_square(places[0], square, group, query_first)
         cut_any = False

@@ -1,13 +1,16 @@
 """The shared sweep: all variants of a chunk continue the base run together, one call per layer.
 
-Rows enter a growing packed batch at the first layer that they touch, and hold only the tokens from their first edited position
-on; earlier tokens are read from the base run's keys and values. In the last layer only the read positions need queries, so its
-keys and values are computed first (the layer is left as soon as they are known) and the layer is then run on the read positions.
+Rows enter a growing packed batch at the first layer that they touch, and hold only the tokens from their
+first edited position on; earlier tokens are read from the base run's keys and values. In the last layer only
+the read positions need queries, so its keys and values are computed first (the layer is left as soon as they
+are known) and the layer is then run on the read positions.
 
-Cost per variant and base row: (n_pos - first) * (n_layers - entry) token-layers, of which the last layer is mostly saved.
+Cost per variant and base row: (n_pos - first) * (n_layers - entry) token-layers, of which the last layer is
+mostly saved.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -46,7 +49,12 @@ class Chunk:
     """
 
     def __init__(
-        self, model: LoadedModel, base: BaseRun, placings: Sequence[Placing], read: Sequence[int], tick: Callable[[], None]
+        self,
+        model: LoadedModel,
+        base: BaseRun,
+        placings: Sequence[Placing],
+        read: Sequence[int],
+        tick: Callable[[], None],
     ) -> None:
         self.model, self.base, self.read, self.tick = model, base, list(read), tick
         self.n_layers, self.start = model.dims.n_layers, min(read)
@@ -74,7 +82,7 @@ class Chunk:
         return self._finish()
 
     def _enter(self, layer: int) -> None:
-        """Append the rows whose first edit is in this layer: the base's stream, to be edited by the layer's hooks."""
+        """Append the rows whose first edit is in this layer: the base's stream, which its hooks will edit."""
         stream = self.base.streams[layer]
         for block in self.blocks:
             block.entered = len(block.live)
@@ -95,10 +103,14 @@ class Chunk:
     def _placed(self, layer: int) -> list[Placed]:
         """Edits of the live rows in this layer: the base's own first, then the variant's."""
         n_base, placed, row = self.base.n_rows, [], 0
-        base_edits = [edit for edit in self.base_edits if edit.layer == layer and not after_blocks(edit, self.n_layers)]
+        base_edits = [
+            edit for edit in self.base_edits if edit.layer == layer and not after_blocks(edit, self.n_layers)
+        ]
         for block, _ in self._live():
             for number, placing in enumerate(block.live):
-                fresh = number >= block.entered  # entered with the base's stream, which holds the base's edits already
+                fresh = (
+                    number >= block.entered
+                )  # entered with the base's stream, which holds the base's edits already
                 own = [e for e in placing.edits if e.layer == layer and not after_blocks(e, self.n_layers)]
                 shared = [e for e in base_edits if not (fresh and e.site == "resid_pre")]
                 placed += [Placed(edit, row, n_base) for edit in (*shared, *own)]
@@ -107,7 +119,12 @@ class Chunk:
 
     def _session(self, layout: Layout, placed: list[Placed], **options: object) -> Session:
         return Session(
-            self.model, layout, placed, prefix=self.base.prefix, masks=self.base.masks, n_base=self.base.n_rows,
+            self.model,
+            layout,
+            placed,
+            prefix=self.base.prefix,
+            masks=self.base.masks,
+            n_base=self.base.n_rows,
             **options,  # type: ignore[arg-type]  # two call sites below, both typed there
         )
 
@@ -133,11 +150,8 @@ class Chunk:
         """Keys and values of all tokens first, then the layer itself on the read positions only."""
         layout, placed = self._layout(), self._placed(layer)
         first_pass = self._session(layout, placed, stop_at_keys=True)
-        with torch.inference_mode(), first_pass:
-            try:
-                call_block(self.model, self.base, layer, self._pack(), layout)
-            except KeysReady:
-                pass
+        with torch.inference_mode(), first_pass, suppress(KeysReady):
+            call_block(self.model, self.base, layer, self._pack(), layout)
         short = self._layout(self.start)
         for block, rows in self._live():
             block.rows = rows[:, max(0, self.start - block.first) :]
@@ -194,4 +208,6 @@ def _check(placed: Sequence[Placed], *sessions: Session) -> None:
     places: set[Place] = {(item.edit.site, item.edit.layer) for item in placed}
     for place in sorted(places, key=str):
         if not any(place in session.visited for session in sessions):
-            raise EditError(f"An edit at {place[0]!r}, layer {place[1]}, never took effect", why="its hook did not fire")
+            raise EditError(
+                f"An edit at {place[0]!r}, layer {place[1]}, never took effect", why="its hook did not fire"
+            )

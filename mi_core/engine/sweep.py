@@ -1,10 +1,11 @@
-"""Sweeps: many variants of one forward pass, exact and shared (`sweep`), with their cost known before (`plan`).
+"""Sweeps: many variants of one forward pass, exact and shared (`sweep`), their cost known before (`plan`).
 
     sweep(base, variants)[v] = what a whole forward pass with base edits + edits of variant v would give
 
-to 1e-5 in float32 and 1e-10 in float64. `method="full"` is that whole pass, variant by variant: the oracle and the fallback.
-Causal traces, ablations, dose curves and feature injections are sweeps. No peer shares computation between the cells of a trace
-(`docs/benchmarks.md`); the idea is causality: a variant changes nothing before its first edited layer and position.
+to 1e-5 in float32 and 1e-10 in float64. `method="full"` is that whole pass, variant by variant: the oracle
+and the fallback. Causal traces, ablations, dose curves and feature injections are sweeps. No peer shares
+computation between the cells of a trace (`docs/benchmarks.md`); the idea is causality: a variant changes
+nothing before its first edited layer and position.
 """
 
 import time
@@ -30,7 +31,9 @@ Reader = Callable[[Tensor], Mapping[str, Tensor]]
 Values = dict[str, np.ndarray]
 OnChunk = Callable[[int, int, np.ndarray, Values], None]
 
-CHUNK_BYTES = 768 * 2**20  # activations of one chunk; small enough for a laptop, large enough for full matrix speed
+CHUNK_BYTES = (
+    768 * 2**20
+)  # activations of one chunk; small enough for a laptop, large enough for full matrix speed
 LOGIT_BYTES = 128 * 2**20  # logits alive at once: [variants, d_vocab] never exists whole
 CHUNK_SECONDS = 0.7  # a chunk should not last longer, so that figures fill and Cancel is quick
 MIN_CHUNK_TOKENS = 512  # smaller chunks waste matrix speed
@@ -41,7 +44,8 @@ class Plan:
     """Cost of a sweep, known before anything runs.
 
     Attributes:
-        variants: variants asked for; `computed` of them need computation, the rest equal the base by causality.
+        variants: variants asked for; `computed` of them need computation, the rest equal the base by
+            causality.
         computed: see `variants`.
         rows: base rows; every variant is run on each.
         token_layers: token-layer evaluations that the shared sweep makes (a token through one block).
@@ -84,7 +88,9 @@ class SweepResult:
     cancelled: bool = False
 
 
-def plan(model: LoadedModel, base: Base, variants: Sequence[Variant], *, read_positions: Sequence[int] = (-1,)) -> Plan:
+def plan(
+    model: LoadedModel, base: Base, variants: Sequence[Variant], *, read_positions: Sequence[int] = (-1,)
+) -> Plan:
     """Cost of a sweep, from shapes alone; runs nothing."""
     n_rows, n_pos = base.tokens.shape
     read = _read_positions(read_positions, n_pos)
@@ -142,10 +148,11 @@ def sweep(
         model: the loaded model.
         base: tokens and edits that all variants share.
         variants: what differs.
-        read: called with logits [variant, row, read, d_vocab] of a part of the variants (and once of the base alone, first
-            axis 1); returns named tensors with first axis variant.
+        read: called with logits [variant, row, read, d_vocab] of a part of the variants (and once of the
+            base alone, first axis 1); returns named tensors with first axis variant.
         method: "shared" (exact reuse), "full" (one whole pass per variant) or "auto".
-        read_positions: positions whose logits are read; negative from the end. Readers see them in ascending order.
+        read_positions: positions whose logits are read; negative from the end. Readers see them in ascending
+            order.
         on_chunk: called after each chunk with (done, total, indices, values of these); may raise Cancelled.
         on_tick: called after every layer with the done share, 0 to 1; may raise Cancelled.
 
@@ -216,7 +223,12 @@ def _numpy(values: Mapping[str, Tensor]) -> Values:
 
 
 def _sweep_full(
-    model: LoadedModel, base: Base, variants: Sequence[Variant], positions: list[int], read: Reader, collector: _Collector
+    model: LoadedModel,
+    base: Base,
+    variants: Sequence[Variant],
+    positions: list[int],
+    read: Reader,
+    collector: _Collector,
 ) -> None:
     """One whole forward pass per variant: deliberately simple."""
     for index, variant in enumerate(variants):
@@ -227,7 +239,12 @@ def _sweep_full(
 
 
 def _sweep_shared(
-    model: LoadedModel, base: BaseRun, variants: Sequence[Variant], positions: list[int], read: Reader, collector: _Collector
+    model: LoadedModel,
+    base: BaseRun,
+    variants: Sequence[Variant],
+    positions: list[int],
+    read: Reader,
+    collector: _Collector,
 ) -> None:
     placings, equal = place_variants(variants, model.structure, base.n_pos, positions)
     n_layers = model.dims.n_layers
@@ -245,7 +262,9 @@ def _sweep_shared(
                 raise
             release_cache(model)
             if len(part) == 1:
-                raise OutOfMemory("Not even one variant fits into memory", fix="Use a shorter prompt or fewer samples") from error
+                raise OutOfMemory(
+                    "Not even one variant fits into memory", fix="Use a shorter prompt or fewer samples"
+                ) from error
             queue[:0] = [part[: len(part) // 2], part[len(part) // 2 :]]
             continue
         done += len(part)
@@ -253,7 +272,12 @@ def _sweep_shared(
 
 
 def _one_chunk(
-    model: LoadedModel, base: BaseRun, part: list[Placing], positions: list[int], read: Reader, collector: _Collector,
+    model: LoadedModel,
+    base: BaseRun,
+    part: list[Placing],
+    positions: list[int],
+    read: Reader,
+    collector: _Collector,
     share: tuple[float, float],
 ) -> None:
     n_layers, layers_done = model.dims.n_layers, 0

@@ -1,7 +1,7 @@
 """Variants of a base run, and where each of them begins to differ from it.
 
-A variant whose first edited position is p, first edited layer l, equals the base run at all positions before p and in all layers
-before l. What cannot reach the read positions by causality costs nothing.
+A variant whose first edited position is p, first edited layer l, equals the base run at all positions before
+p and in all layers before l. What cannot reach the read positions by causality costs nothing.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,19 @@ from mi_core.errors import EditError
 from mi_core.model.structure import Structure
 
 _QUERY_SIDE = {
-    "q", "rot_q", "attn_scores", "pattern", "z", "result", "attn_out", "resid_mid", "mlp_in", "mlp_pre", "mlp_post",
-    "mlp_out", "resid_post",
+    "q",
+    "rot_q",
+    "attn_scores",
+    "pattern",
+    "z",
+    "result",
+    "attn_out",
+    "resid_mid",
+    "mlp_in",
+    "mlp_pre",
+    "mlp_post",
+    "mlp_out",
+    "resid_post",
 }  # in the last layer these reach the output at their own position only
 _AFTER_BLOCKS = {"final_norm", "logits"}
 
@@ -27,8 +38,10 @@ class Base:
     """The run that all variants start from.
 
     Attributes:
-        tokens: token ids; several rows (noise samples) run side by side, and every variant is run on each of them.
-        edits: edits of the base itself (noise, steering); they hold in every variant, before the variant's own.
+        tokens: token ids; several rows (noise samples) run side by side, and every variant is run on each of
+            them.
+        edits: edits of the base itself (noise, steering); they hold in every variant, before the variant's
+            own.
     """
 
     tokens: Int[Tensor, "row pos"]
@@ -65,7 +78,8 @@ def place_variants(
     """Find where each variant begins, and which variants equal the base by causality.
 
     Returns:
-        Variants to compute, sorted by first position, then entry; and the indices of those that equal the base.
+        Variants to compute, sorted by first position, then entry; and the indices of those that equal the
+        base.
 
     Raises:
         EditError: a variant has no edits, or an edit does not fit the model or prompt.

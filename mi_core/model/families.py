@@ -1,8 +1,8 @@
 """Families as data: where Hugging Face keeps the parts of a decoder, by `config.model_type`.
 
-Paths of a `Family` are relative to one block, except `blocks`, `position_embedding`, `final_norm` and `unembed`, which are
-relative to the causal language model. Nothing here is trusted: the probe (`mi_core.engine.probe`) proves each entry on the
-loaded model before anything is drawn.
+Paths of a `Family` are relative to one block, except `blocks`, `position_embedding`, `final_norm` and
+`unembed`, which are relative to the causal language model. Nothing here is trusted: the probe
+(`mi_core.engine.probe`) proves each entry on the loaded model before anything is drawn.
 """
 
 from dataclasses import dataclass, replace
@@ -22,7 +22,8 @@ class Family:
         final_norm: norm before the unembedding.
         unembed: the language-model head.
         attention: attention module.
-        qkv: "separate" projections; "columns": one matrix, q then k then v; "by_head": one matrix, q, k, v inside each head.
+        qkv: "separate" projections; "columns": one matrix, q then k then v; "by_head": one matrix, q, k, v
+            inside each head.
         query, key, value: projections (all three equal when fused).
         query_norm, key_norm: norms between projection and rotary, if any.
         norm_head_first: whether those norms see [row, head, pos, d_head] (else [row, pos, ...]).
@@ -71,49 +72,100 @@ class Family:
 
 
 _LLAMA = Family("llama")
-_QK_NORM = {"query_norm": "self_attn.q_norm", "key_norm": "self_attn.k_norm"}
-_SANDWICH = {"attention_write": "post_attention_layernorm", "mlp_write": "post_feedforward_layernorm"}
+_SANDWICH = replace(
+    _LLAMA, attention_write="post_attention_layernorm", mlp_write="post_feedforward_layernorm"
+)
+_NORMED = replace(_LLAMA, query_norm="self_attn.q_norm", key_norm="self_attn.k_norm")
+_NORMED_SANDWICH = replace(_SANDWICH, query_norm="self_attn.q_norm", key_norm="self_attn.k_norm")
 
 _TABLE = (
     _LLAMA,
     replace(_LLAMA, name="mistral"),
     replace(_LLAMA, name="qwen2"),
-    replace(_LLAMA, name="qwen3", query_norm="self_attn.q_norm", key_norm="self_attn.k_norm"),
+    replace(_NORMED, name="qwen3"),
     replace(_LLAMA, name="gemma"),
-    replace(_LLAMA, name="gemma2", attention_write="post_attention_layernorm", mlp_write="post_feedforward_layernorm"),
-    Family("gemma3_text", **_QK_NORM, norm_head_first=True, **_SANDWICH),
-    Family(
-        "gemma3", **_QK_NORM, norm_head_first=True, **_SANDWICH, blocks="model.language_model.layers",
+    replace(_SANDWICH, name="gemma2"),
+    replace(_NORMED_SANDWICH, name="gemma3_text", norm_head_first=True),
+    replace(
+        _NORMED_SANDWICH,
+        name="gemma3",
+        norm_head_first=True,
+        blocks="model.language_model.layers",
         final_norm="model.language_model.norm",
     ),
-    Family("olmo2", **_QK_NORM, **_SANDWICH),
+    replace(_NORMED_SANDWICH, name="olmo2"),
     Family(
-        "phi3", qkv="columns", query="self_attn.qkv_proj", key="self_attn.qkv_proj", value="self_attn.qkv_proj",
-        mlp_gate="mlp.gate_up_proj", mlp_up="mlp.gate_up_proj", fused_gate=True,
+        "phi3",
+        qkv="columns",
+        query="self_attn.qkv_proj",
+        key="self_attn.qkv_proj",
+        value="self_attn.qkv_proj",
+        mlp_gate="mlp.gate_up_proj",
+        mlp_up="mlp.gate_up_proj",
+        fused_gate=True,
     ),
     Family("starcoder2", mlp_gate="mlp.c_fc", mlp_up=None, mlp_down="mlp.c_proj", gated=False),
     Family(
-        "phi", final_norm="model.final_layernorm", output_projection="self_attn.dense", mlp_gate="mlp.fc1", mlp_up=None,
-        mlp_down="mlp.fc2", gated=False, parallel=True, query_norm="self_attn.q_layernorm",
-        key_norm="self_attn.k_layernorm", norm_head_first=True,
+        "phi",
+        final_norm="model.final_layernorm",
+        output_projection="self_attn.dense",
+        mlp_gate="mlp.fc1",
+        mlp_up=None,
+        mlp_down="mlp.fc2",
+        gated=False,
+        parallel=True,
+        query_norm="self_attn.q_layernorm",
+        key_norm="self_attn.k_layernorm",
+        norm_head_first=True,
     ),
     Family(
-        "gpt2", blocks="transformer.h", position_embedding="transformer.wpe", final_norm="transformer.ln_f",
-        attention="attn", qkv="columns", query="attn.c_attn", key="attn.c_attn", value="attn.c_attn",
-        output_projection="attn.c_proj", attention_write="attn", mlp_gate="mlp.c_fc", mlp_up=None,
-        mlp_down="mlp.c_proj", gated=False, transposed=True,
+        "gpt2",
+        blocks="transformer.h",
+        position_embedding="transformer.wpe",
+        final_norm="transformer.ln_f",
+        attention="attn",
+        qkv="columns",
+        query="attn.c_attn",
+        key="attn.c_attn",
+        value="attn.c_attn",
+        output_projection="attn.c_proj",
+        attention_write="attn",
+        mlp_gate="mlp.c_fc",
+        mlp_up=None,
+        mlp_down="mlp.c_proj",
+        gated=False,
+        transposed=True,
     ),
     Family(
-        "gpt_neox", blocks="gpt_neox.layers", final_norm="gpt_neox.final_layer_norm", unembed="embed_out",
-        attention="attention", qkv="by_head", query="attention.query_key_value", key="attention.query_key_value",
-        value="attention.query_key_value", output_projection="attention.dense", attention_write="attention",
-        mlp_gate="mlp.dense_h_to_4h", mlp_up=None, mlp_down="mlp.dense_4h_to_h", gated=False,
+        "gpt_neox",
+        blocks="gpt_neox.layers",
+        final_norm="gpt_neox.final_layer_norm",
+        unembed="embed_out",
+        attention="attention",
+        qkv="by_head",
+        query="attention.query_key_value",
+        key="attention.query_key_value",
+        value="attention.query_key_value",
+        output_projection="attention.dense",
+        attention_write="attention",
+        mlp_gate="mlp.dense_h_to_4h",
+        mlp_up=None,
+        mlp_down="mlp.dense_4h_to_h",
+        gated=False,
         parallel="use_parallel_residual",
     ),
     Family(
-        "opt", blocks="model.decoder.layers", position_embedding="model.decoder.embed_positions",
-        final_norm="model.decoder.final_layer_norm", output_projection="self_attn.out_proj", mlp="fc1",
-        mlp_gate="fc1", mlp_up=None, mlp_down="fc2", mlp_write="fc2", gated=False,
+        "opt",
+        blocks="model.decoder.layers",
+        position_embedding="model.decoder.embed_positions",
+        final_norm="model.decoder.final_layer_norm",
+        output_projection="self_attn.out_proj",
+        mlp="fc1",
+        mlp_gate="fc1",
+        mlp_up=None,
+        mlp_down="fc2",
+        mlp_write="fc2",
+        gated=False,
     ),
 )
 

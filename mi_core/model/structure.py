@@ -1,7 +1,8 @@
-"""Where each site of a loaded model is: modules resolved from a `Family`, and how their tensors map to site shapes.
+"""Where each site of a loaded model is: modules, and how their tensors map to the shapes of the sites.
 
-A `Point` says which module to hook, on which side, and how to view the tensor found there as `[token, *site axes]`; "token" is
-the flattened row and position axis, whatever the batch looks like. The engine edits and captures only through these views.
+A `Point` says which module to hook, on which side, and how to view the tensor found there as `[token, *site
+axes]`; "token" is the flattened row and position axis, whatever the batch looks like. The engine edits and
+captures only through these views.
 """
 
 from collections.abc import Iterator
@@ -52,7 +53,11 @@ class View:
         """Return the site as [token, *axes]; may share memory with `tensor`."""
         if self.head_first:
             return tensor.transpose(1, 2).flatten(0, 1)
-        flat = tensor.reshape(-1, tensor.shape[-1]) if self.heads is None or tensor.dim() < 4 else tensor.flatten(0, 1)
+        flat = (
+            tensor.reshape(-1, tensor.shape[-1])
+            if self.heads is None or tensor.dim() < 4
+            else tensor.flatten(0, 1)
+        )
         if self.third is not None and self.heads is not None:
             return flat.view(flat.shape[0], self.heads, 3, -1)[:, :, self.third]
         if self.part is not None:
@@ -62,7 +67,7 @@ class View:
         return flat
 
     def write(self, tensor: Tensor, new: Tensor) -> Tensor:
-        """Return a copy of `tensor` in which the site holds `new` ([token, *axes]); `tensor` itself is never changed."""
+        """A copy of `tensor` in which the site holds `new` ([token, *axes]); `tensor` is not changed."""
         if self.head_first:
             rows, _, positions, _ = tensor.shape
             return new.unflatten(0, (rows, positions)).transpose(1, 2)
@@ -110,7 +115,9 @@ def text_config(config: object) -> object:
 def _inputs_of(module: nn.Module, transposed: bool) -> int:
     weight = getattr(module, "weight", None)
     if not isinstance(weight, Tensor):
-        raise ModelError("The model's MLP cannot be measured", kind="unsupported", why="its down projection has no weight")
+        raise ModelError(
+            "The model's MLP cannot be measured", kind="unsupported", why="its down projection has no weight"
+        )
     return int(weight.shape[0] if transposed else weight.shape[1])
 
 
@@ -120,7 +127,9 @@ def read_dims(hf: nn.Module, family: Family, blocks: nn.ModuleList) -> Dims:
     n_heads = int(getattr(config, "num_attention_heads"))  # noqa: B009  # config classes type nothing
     d_model = int(getattr(config, "hidden_size"))  # noqa: B009
     attention = child(blocks[0], family.attention)
-    d_head = getattr(attention, "head_dim", None) or getattr(attention, "head_size", None) or d_model // n_heads
+    d_head = (
+        getattr(attention, "head_dim", None) or getattr(attention, "head_size", None) or d_model // n_heads
+    )
     down = child(blocks[0], family.mlp_down)
     return Dims(
         n_layers=len(blocks),
@@ -180,15 +189,23 @@ class Structure:
             )
         if found.per_layer and (layer is None or not 0 <= layer < self.dims.n_layers):
             raise SiteMissing(
-                f"Site {name!r} needs a layer from 0 to {self.dims.n_layers - 1}", why=f"layer {layer} was asked for"
+                f"Site {name!r} needs a layer from 0 to {self.dims.n_layers - 1}",
+                why=f"layer {layer} was asked for",
             )
 
     def shape(self, name: str, n_pos: int) -> tuple[int, ...]:
         """Shape of a site for a prompt of `n_pos` tokens, without the row axis."""
         dims = self.dims
         sizes = {
-            "pos": n_pos, "query": n_pos, "key": n_pos, "head": dims.n_heads, "kv_head": dims.n_kv_heads,
-            "d_model": dims.d_model, "d_head": dims.d_head, "d_mlp": dims.d_mlp, "d_vocab": dims.d_vocab,
+            "pos": n_pos,
+            "query": n_pos,
+            "key": n_pos,
+            "head": dims.n_heads,
+            "kv_head": dims.n_kv_heads,
+            "d_model": dims.d_model,
+            "d_head": dims.d_head,
+            "d_mlp": dims.d_mlp,
+            "d_vocab": dims.d_vocab,
         }
         return tuple(sizes[axis] for axis in site(name).axes)
 
@@ -241,7 +258,9 @@ def _qkv_views(family: Family, dims: Dims) -> dict[str, View]:
     return {"q": View(dims.n_heads), "k": View(dims.n_kv_heads), "v": View(dims.n_kv_heads)}
 
 
-def _block_points(block: nn.Module, family: Family, dims: Dims) -> Iterator[tuple[str, nn.Module | None, Side, View]]:
+def _block_points(
+    block: nn.Module, family: Family, dims: Dims
+) -> Iterator[tuple[str, nn.Module | None, Side, View]]:
     """Yield (site, module, side, view) for one block."""
     plain, views = View(), _qkv_views(family, dims)
     query_norm, key_norm = child(block, family.query_norm), child(block, family.key_norm)
@@ -302,8 +321,8 @@ def values_per_token(structure: Structure) -> int:
 def embedding_sigma(hf: nn.Module, ids: Tensor | None = None) -> float:
     """Standard deviation of the token-embedding module's outputs, over all entries (unbiased).
 
-    Measured on the module's output, so Gemma's sqrt(d_model) scale counts (ROME, arXiv 2202.05262, appendix B.1: noise has
-    3 times this deviation).
+    Measured on the module's output, so Gemma's sqrt(d_model) scale counts (ROME, arXiv 2202.05262, appendix
+    B.1: noise has 3 times this deviation).
 
     Args:
         hf: the causal language model.
@@ -320,6 +339,10 @@ def embedding_sigma(hf: nn.Module, ids: Tensor | None = None) -> float:
         total, square, count = 0.0, 0.0, 0
         for part in chosen.split(8192):
             out = module(part).double()
-            total, square, count = total + float(out.sum()), square + float(out.square().sum()), count + out.numel()
+            total, square, count = (
+                total + float(out.sum()),
+                square + float(out.square().sum()),
+                count + out.numel(),
+            )
     mean = total / count
     return float(max(0.0, (square - count * mean * mean) / max(1, count - 1)) ** 0.5)

@@ -1,10 +1,12 @@
 """Weights of a loaded model by their TransformerLens names and shapes, split out of fused matrices.
 
-    W_E [d_vocab d_model]   W_U [d_model d_vocab]   W_Q [head d_model d_head]   W_K, W_V [kv_head d_model d_head]
-    W_O [head d_head d_model]   W_in, W_gate [d_model d_mlp]   W_out [d_mlp d_model]   b_* without the input axis
+    W_E [d_vocab d_model]   W_U [d_model d_vocab]   W_Q [head d_model d_head]   W_K, W_V [kv_head d_model
+    d_head]
+    W_O [head d_head d_model]   W_in, W_gate [d_model d_mlp]   W_out [d_mlp d_model]   b_* without the input
+    axis
 
-These are views or copies of the raw published weights: nothing is folded or centred, so norms keep their own gains (unlike
-TransformerLens' defaults). `x @ W + b` is what the module computes.
+These are views or copies of the raw published weights: nothing is folded or centred, so norms keep their own
+gains (unlike TransformerLens' defaults). `x @ W + b` is what the module computes.
 """
 
 from jaxtyping import Float
@@ -13,7 +15,22 @@ from torch import Tensor, nn
 from mi_core.errors import ModelError, SiteMissing
 from mi_core.model.structure import Structure, child
 
-NAMES = ("W_Q", "W_K", "W_V", "W_O", "W_in", "W_gate", "W_out", "b_Q", "b_K", "b_V", "b_O", "b_in", "b_gate", "b_out")
+NAMES = (
+    "W_Q",
+    "W_K",
+    "W_V",
+    "W_O",
+    "W_in",
+    "W_gate",
+    "W_out",
+    "b_Q",
+    "b_K",
+    "b_V",
+    "b_O",
+    "b_in",
+    "b_gate",
+    "b_out",
+)
 """Per-layer weights; a family without one of them raises SiteMissing."""
 
 
@@ -62,7 +79,10 @@ def _stored(module: nn.Module | None, what: str) -> Tensor:
     tensor = getattr(module, "weight", None)
     if not isinstance(tensor, Tensor) or tensor.device.type == "meta":
         raise ModelError(
-            f"The {what} cannot be read", kind="unsupported", why="its weights are not in memory", fix="Load without offloading"
+            f"The {what} cannot be read",
+            kind="unsupported",
+            why="its weights are not in memory",
+            fix="Load without offloading",
         )
     return tensor.detach()
 
@@ -72,8 +92,13 @@ def _module(structure: Structure, role: str, layer: int) -> nn.Module | None:
     first = family.mlp_up if family.gated else family.mlp_gate
     gate = family.mlp_gate if family.gated else None
     paths = {
-        "Q": family.query, "K": family.key, "V": family.value, "O": family.output_projection,
-        "in": first, "gate": gate, "out": family.mlp_down,
+        "Q": family.query,
+        "K": family.key,
+        "V": family.value,
+        "O": family.output_projection,
+        "in": first,
+        "gate": gate,
+        "out": family.mlp_down,
     }
     return child(structure.blocks[layer], paths[role])
 

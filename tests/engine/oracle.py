@@ -1,14 +1,17 @@
-"""A second, deliberately simple implementation of edits: whole forward passes of the untouched Hugging Face model, eager
-attention, one plain hook per edit, written for one test edit at a time. It shares no code with `mi_core.engine`.
+"""A second, deliberately simple implementation of edits: whole forward passes of the untouched Hugging Face
+model, eager attention, one plain hook per edit, written for one test edit at a time. It shares no code
+with `mi_core.engine`.
 
-Only what the tests need: set/add/zero at single positions of module outputs and inputs, one head of z, and edits of attention
-through a hand-written attention function.
+Only what the tests need: set/add/zero at single positions of module outputs and inputs, one head of z, and
+edits of attention through a hand-written attention function.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers import AttentionInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
@@ -19,7 +22,14 @@ PATHS = {
     "phi": ("model.layers", "self_attn", "self_attn.dense", "self_attn", "mlp", "mlp.fc2"),
     "starcoder2": ("model.layers", "self_attn", "self_attn.o_proj", "self_attn", "mlp", "mlp.c_proj"),
 }
-SANDWICH = ("model.layers", "self_attn", "self_attn.o_proj", "post_attention_layernorm", "post_feedforward_layernorm", "mlp.down_proj")
+SANDWICH = (
+    "model.layers",
+    "self_attn",
+    "self_attn.o_proj",
+    "post_attention_layernorm",
+    "post_feedforward_layernorm",
+    "mlp.down_proj",
+)
 LLAMA = ("model.layers", "self_attn", "self_attn.o_proj", "self_attn", "mlp", "mlp.down_proj")
 for _name in ("gemma2", "gemma3_text", "olmo2"):
     PATHS[_name] = SANDWICH
@@ -27,7 +37,7 @@ for _name in ("gemma2", "gemma3_text", "olmo2"):
 Change = Callable[[Tensor], Tensor]
 
 
-def _get(root: nn.Module, path: str) -> nn.Module:
+def _get(root: Any, path: str) -> Any:
     for part in path.split("."):
         root = getattr(root, part)
     return root
@@ -40,10 +50,12 @@ class Oracle:
         hf: a fresh Hugging Face model (never one that `build_model` has seen).
     """
 
-    def __init__(self, hf: nn.Module) -> None:
+    def __init__(self, hf: Any) -> None:
         self.hf = hf
         model_type = hf.config.model_type
-        blocks, self.attention, self.projection, self.attn_write, self.mlp_write, self.down = PATHS.get(model_type, LLAMA)
+        blocks, self.attention, self.projection, self.attn_write, self.mlp_write, self.down = PATHS.get(
+            model_type, LLAMA
+        )
         self.blocks = _get(hf, blocks)
         self.n_heads = hf.config.num_attention_heads
         self.square: dict[int, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {}
@@ -52,8 +64,17 @@ class Oracle:
         AttentionMaskInterface.register("oracle", ALL_MASK_ATTENTION_FUNCTIONS["eager"])
         hf.set_attn_implementation("oracle")
 
-    def _attention(self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scaling: float | None = None,
-                   softcap: float | None = None, **_: object) -> tuple[Tensor, Tensor]:
+    def _attention(
+        self,
+        module: nn.Module,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor,
+        scaling: float | None = None,
+        softcap: float | None = None,
+        **_: object,
+    ) -> tuple[Tensor, Tensor]:
         layer = next(i for i, block in enumerate(self.blocks) if _get(block, self.attention) is module)
         groups = q.shape[1] // k.shape[1]
         k = torch.stack([k[:, h // groups] for h in range(q.shape[1])], 1)
@@ -76,8 +97,8 @@ class Oracle:
 
         Args:
             tokens: [row, pos].
-            hooks: (kind, layer, change); kind is block_input, block_output, attn_out, mlp_out, z or mlp_post, and `change` maps
-                [row, pos, width] to the same shape.
+            hooks: (kind, layer, change); kind is block_input, block_output, attn_out, mlp_out, z or
+                mlp_post, and `change` maps [row, pos, width] to the same shape.
         """
         handles = [self._hook(kind, layer, change) for kind, layer, change in hooks]
         try:
@@ -87,10 +108,10 @@ class Oracle:
             for handle in handles:
                 handle.remove()
 
-    def _hook(self, kind: str, layer: int, change: Change) -> object:
+    def _hook(self, kind: str, layer: int, change: Change) -> RemovableHandle:
         block = self.blocks[layer]
 
-        def on_output(_module: nn.Module, _args: object, output: object) -> object:
+        def on_output(_module: nn.Module, _args: object, output: Any) -> Any:
             tensor = output[0] if isinstance(output, tuple) else output
             new = change(tensor.reshape(self.shape[0], self.shape[1], -1).clone()).reshape(tensor.shape)
             return (new, *output[1:]) if isinstance(output, tuple) else new
@@ -100,7 +121,11 @@ class Oracle:
             new = change(tensor.reshape(self.shape[0], self.shape[1], -1).clone()).reshape(tensor.shape)
             return ((new, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": new})
 
-        outputs = {"block_output": block, "attn_out": _get(block, self.attn_write), "mlp_out": _get(block, self.mlp_write)}
+        outputs = {
+            "block_output": block,
+            "attn_out": _get(block, self.attn_write),
+            "mlp_out": _get(block, self.mlp_write),
+        }
         if kind in outputs:
             return outputs[kind].register_forward_hook(on_output)
         inputs = {"block_input": block, "z": _get(block, self.projection), "mlp_post": _get(block, self.down)}

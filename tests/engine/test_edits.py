@@ -7,7 +7,17 @@ from mi_core.engine import Edit, format_edit, parse_edit, run
 from mi_core.errors import EditError, LanternError
 from tests.tiny import tiny, tokens
 
-TEXTS = ["L5H2:zero", "L5H2@3,4:scale=0.5", "L4attn:zero", "L4mlp@7:zero", "L3N102:0", "L3N102@1:-2.5", "e14-2@L5H2", "e14-2@L5", "L0mlp:scale=2"]
+TEXTS = [
+    "L5H2:zero",
+    "L5H2@3,4:scale=0.5",
+    "L4attn:zero",
+    "L4mlp@7:zero",
+    "L3N102:0",
+    "L3N102@1:-2.5",
+    "e14-2@L5H2",
+    "e14-2@L5",
+    "L0mlp:scale=2",
+]
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -17,12 +27,40 @@ def test_text_form_survives_a_round_trip(text: str) -> None:
 
 def test_text_form_means_what_the_table_says() -> None:
     edit = parse_edit("e14-2@L5H2")
-    assert (edit.site, edit.layer, edit.operation, edit.positions, edit.heads, edit.keys) == ("pattern", 5, "mask", (14,), (2,), (2,))
+    assert (edit.site, edit.layer, edit.operation, edit.positions, edit.heads, edit.keys) == (
+        "pattern",
+        5,
+        "mask",
+        (14,),
+        (2,),
+        (2,),
+    )
     edit = parse_edit("L3N102:0")
-    assert (edit.site, edit.layer, edit.operation, edit.units, edit.value) == ("mlp_post", 3, "set", (102,), 0.0)
+    assert (edit.site, edit.layer, edit.operation, edit.units, edit.value) == (
+        "mlp_post",
+        3,
+        "set",
+        (102,),
+        0.0,
+    )
 
 
-@pytest.mark.parametrize("text", ["", "L5", "L5H2", "L5H2:", "L5H2:boom", "L5H2:zero1", "e1-2", "<script>", "L5H2@:zero", "L5H2:zero; rm", "L" + "9" * 5000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "L5",
+        "L5H2",
+        "L5H2:",
+        "L5H2:boom",
+        "L5H2:zero1",
+        "e1-2",
+        "<script>",
+        "L5H2@:zero",
+        "L5H2:zero; rm",
+        "L" + "9" * 5000,
+    ],
+)
 def test_other_texts_are_refused_in_one_sentence(text: str) -> None:
     with pytest.raises(EditError) as caught:
         parse_edit(text)
@@ -53,11 +91,28 @@ def test_operations_do_what_they_say() -> None:
     place = ("mlp_post", 2)
     old = run(model, ids, capture=[place])[place]
     cases = {
-        "set": (0.5, torch.full_like(old, 0.5)), "add": (0.5, old + 0.5), "scale": (-2.0, -2 * old), "zero": (None, 0 * old),
-        "mean": (0.25, torch.full_like(old, 0.25)), "clamp": ((-0.1, 0.2), old.clamp(-0.1, 0.2)),
+        "set": (0.5, torch.full_like(old, 0.5)),
+        "add": (0.5, old + 0.5),
+        "scale": (-2.0, -2 * old),
+        "zero": (None, 0 * old),
+        "mean": (0.25, torch.full_like(old, 0.25)),
+        "clamp": ((-0.1, 0.2), old.clamp(-0.1, 0.2)),
     }
     for operation, (value, want) in cases.items():
-        got = run(model, ids, capture=[place], edits=[Edit(*place, operation=operation, positions=(1, -1), units=(0, 63), value=value)])[place]
+        got = run(
+            model,
+            ids,
+            capture=[place],
+            edits=[
+                Edit(
+                    *place,
+                    operation=operation,  # type: ignore[arg-type]  # the table's keys are operations
+                    positions=(1, -1),
+                    units=(0, 63),
+                    value=value,
+                )
+            ],
+        )[place]
         expected = old.clone()
         for position in (1, 5):
             for unit in (0, 63):

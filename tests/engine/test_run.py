@@ -26,7 +26,9 @@ def test_no_edits_give_the_models_own_logits_and_capturing_changes_nothing(name:
     with torch.no_grad():
         expected = own(input_ids=ids, use_cache=False).logits
     plain, captured = run(model, ids), run(model, ids, capture=everything(model))
-    torch.testing.assert_close(plain.logits, expected, atol=1e-5, rtol=0)  # families take their softmax in float32
+    torch.testing.assert_close(
+        plain.logits, expected, atol=1e-5, rtol=0
+    )  # families take their softmax in float32
     torch.testing.assert_close(captured.logits, plain.logits, atol=1e-12, rtol=0)
     assert model.modules_with_hooks() == 0
 
@@ -41,7 +43,9 @@ def test_every_site_has_the_shape_of_the_table(name: str) -> None:
         assert tuple(value.shape) == (2, *model.structure.shape(site_name, N_POS))
     missing = set(SITES) - set(everything(model))
     rotary = model.structure.family.rotary
-    assert missing == ({"resid_mid"} if model.structure.parallel else set()) | (set() if rotary else {"rot_q", "rot_k"})
+    assert missing == ({"resid_mid"} if model.structure.parallel else set()) | (
+        set() if rotary else {"rot_q", "rot_k"}
+    )
 
 
 @pytest.mark.parametrize("name", FAMILY_NAMES)
@@ -57,7 +61,9 @@ def test_the_stream_adds_up_and_rows_of_attention_sum_to_one(name: str) -> None:
             torch.testing.assert_close(middle, got["resid_mid", layer], atol=1e-12, rtol=0)
         if layer:
             torch.testing.assert_close(got["resid_post", layer - 1], got["resid_pre", layer], atol=0, rtol=0)
-        torch.testing.assert_close(got["pattern", layer].sum(-1), torch.ones(2, 4, N_POS, dtype=torch.float64))
+        torch.testing.assert_close(
+            got["pattern", layer].sum(-1), torch.ones(2, 4, N_POS, dtype=torch.float64)
+        )
         keys = torch.repeat_interleave(got["v", layer], model.dims.n_heads // model.dims.n_kv_heads, 2)
         z = torch.einsum("bhqk,bkhd->bqhd", got["pattern", layer], keys)
         torch.testing.assert_close(z, got["z", layer], atol=1e-10, rtol=1e-10)
@@ -97,7 +103,10 @@ def test_capture_is_after_edits_and_before_them_on_request() -> None:
 
 def test_edits_of_one_place_act_in_order() -> None:
     model, ids = tiny("llama"), tokens(2, N_POS)
-    double_then_add = [Edit("mlp_out", 1, "scale", (2,), value=2.0), Edit("mlp_out", 1, "add", (1, 2), value=1.0)]
+    double_then_add = [
+        Edit("mlp_out", 1, "scale", (2,), value=2.0),
+        Edit("mlp_out", 1, "add", (1, 2), value=1.0),
+    ]
     plain = run(model, ids, capture=[("mlp_out", 1)])["mlp_out", 1]
     got = run(model, ids, capture=[("mlp_out", 1)], edits=double_then_add)["mlp_out", 1]
     torch.testing.assert_close(got[:, 2], 2 * plain[:, 2] + 1)
@@ -182,7 +191,9 @@ def test_hooks_come_off_after_an_error_inside_the_model() -> None:
 def test_a_model_called_outside_a_run_is_untouched() -> None:
     model, ids = tiny("gemma2"), tokens(1, N_POS)
     with torch.no_grad():
-        torch.testing.assert_close(model.hf(input_ids=ids, use_cache=False).logits, run(model, ids).logits, atol=1e-12, rtol=0)
+        torch.testing.assert_close(
+            model.hf(input_ids=ids, use_cache=False).logits, run(model, ids).logits, atol=1e-12, rtol=0
+        )
 
 
 def test_eager_and_fused_attention_agree() -> None:
@@ -190,7 +201,9 @@ def test_eager_and_fused_attention_agree() -> None:
 
     eager = build_model(hf_model("llama"), spec=SimpleNamespace(attention="eager"))
     assert eager.eager
-    torch.testing.assert_close(run(eager, tokens(1, N_POS)).logits, run(tiny("llama"), tokens(1, N_POS)).logits, atol=1e-10, rtol=0)
+    torch.testing.assert_close(
+        run(eager, tokens(1, N_POS)).logits, run(tiny("llama"), tokens(1, N_POS)).logits, atol=1e-10, rtol=0
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -214,7 +227,9 @@ def test_mistakes_are_named() -> None:
     model, ids = tiny("llama"), tokens(1, N_POS)
     with pytest.raises(SiteMissing, match="no site called 'resid'"):
         run(model, ids, capture=["resid"])
-    with pytest.raises(SiteMissing, match="'rot_q' is not available on this gpt2.*nothing is rotated.*It has: embed"):
+    with pytest.raises(
+        SiteMissing, match=r"'rot_q' is not available on this gpt2.*nothing is rotated.*It has: embed"
+    ):
         run(tiny("gpt2"), ids, capture=["rot_q"])
     with pytest.raises(SiteMissing, match="layer from 0 to 3"):
         run(model, ids, capture=[("z", 9)])
@@ -222,9 +237,11 @@ def test_mistakes_are_named() -> None:
         run(model, torch.tensor([[1, 97]]))
     with pytest.raises(InputError, match="nothing to run"):
         run(model, torch.zeros(1, 0, dtype=torch.long))
-    with pytest.raises(InputError, match="65 tokens.*at most 64"):
+    with pytest.raises(InputError, match=r"65 tokens.*at most 64"):
         run(model, tokens(1, 65))
     with pytest.raises(EditError, match="head 4"):
         run(model, ids, edits=[Edit("z", 0, "zero", heads=(4,))])
     with pytest.raises(EditError, match="head 2"):
-        run(model, ids, edits=[Edit("k", 0, "zero", heads=(2,))])  # two key/value heads: no padding with zeros
+        run(
+            model, ids, edits=[Edit("k", 0, "zero", heads=(2,))]
+        )  # two key/value heads: no padding with zeros

@@ -1,7 +1,7 @@
 """sweep = full recompute = a second implementation that shares no code, on every family.
 
-Identity: for every variant, sweep(base, variants)[v] is what a whole forward pass with base edits and the variant's edits gives,
-to 1e-10 in float64 and 1e-5 in float32.
+Identity: for every variant, sweep(base, variants)[v] is what a whole forward pass with base edits and the
+variant's edits gives, to 1e-10 in float64 and 1e-5 in float32.
 """
 
 import importlib
@@ -28,16 +28,36 @@ def last_logits(logits: Tensor) -> dict[str, Tensor]:
 
 def noise(model: LoadedModel) -> Edit:
     """Noise on two tokens, different in each base row."""
-    value = torch.randn(N_ROWS, 2, model.dims.d_model, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    value = torch.randn(
+        N_ROWS, 2, model.dims.d_model, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     return Edit("embed", operation="add", positions=(2, 3), value=0.7 * value)
 
 
 def every_kind(model: LoadedModel) -> list[Variant]:
-    """Edits of all sites, single layers and windows, unequal first positions, values that differ per base row."""
-    clean = run(model, tokens(1, N_POS, seed=5), capture=[n for n in model.structure.available() if n != "logits"])
+    """Edits of all sites, single layers and windows, unequal first positions, values that differ per base
+    row."""
+    clean = run(
+        model, tokens(1, N_POS, seed=5), capture=[n for n in model.structure.available() if n != "logits"]
+    )
     variants = []
-    for name in ("resid_pre", "resid_post", "resid_mid", "attn_out", "mlp_out", "mlp_in", "mlp_pre", "mlp_post", "z", "q", "k", "v",
-                 "rot_q", "rot_k", "result"):
+    for name in (
+        "resid_pre",
+        "resid_post",
+        "resid_mid",
+        "attn_out",
+        "mlp_out",
+        "mlp_in",
+        "mlp_pre",
+        "mlp_post",
+        "z",
+        "q",
+        "k",
+        "v",
+        "rot_q",
+        "rot_k",
+        "result",
+    ):
         if name not in model.structure.available():
             continue
         for layer in range(N_LAYERS):
@@ -46,7 +66,9 @@ def every_kind(model: LoadedModel) -> list[Variant]:
                 variants.append(Variant((Edit(name, layer, "set", (position,), value=value),)))
     for low, high in ((0, 2), (1, 4), (3, 4)):
         for name in ("attn_out", "mlp_out"):
-            window = [Edit(name, layer, "set", (4,), value=clean[name, layer][:, 4:5]) for layer in range(low, high)]
+            window = [
+                Edit(name, layer, "set", (4,), value=clean[name, layer][:, 4:5]) for layer in range(low, high)
+            ]
             variants.append(Variant(tuple(window)))
     variants.append(Variant((Edit("z", 1, "zero", heads=(1, 3)),)))
     variants.append(Variant((Edit("z", 2, "set", (3,), heads=(2,), value=clean["z", 2][:, 3:4, 2:3]),)))
@@ -58,10 +80,25 @@ def every_kind(model: LoadedModel) -> list[Variant]:
         variants.append(Variant((Edit("pattern", layer, "mask", (8,), keys=(8, 7)),)))
         variants.append(Variant((Edit("pattern", layer, "mask", (6,), heads=(1,), keys=(5,)),)))
         variants.append(Variant((Edit("attn_scores", layer, "mask", (5,), keys=tuple(range(N_POS))),)))
-    own = torch.randn(N_ROWS, 1, model.dims.d_model, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    variants.append(Variant((Edit("resid_pre", 2, "add", (1,), value=own), Edit("mlp_out", 3, "zero", (N_POS - 1,)))))
-    variants.append(Variant((Edit("resid_post", N_LAYERS - 1, "add", value=own), Edit("final_norm", None, "scale", value=0.5))))
-    variants.append(Variant((Edit("final_norm", None, "add", (N_POS - 1,), value=own), Edit("logits", None, "scale", value=0.5))))
+    own = torch.randn(
+        N_ROWS, 1, model.dims.d_model, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+    )
+    variants.append(
+        Variant((Edit("resid_pre", 2, "add", (1,), value=own), Edit("mlp_out", 3, "zero", (N_POS - 1,))))
+    )
+    variants.append(
+        Variant(
+            (Edit("resid_post", N_LAYERS - 1, "add", value=own), Edit("final_norm", None, "scale", value=0.5))
+        )
+    )
+    variants.append(
+        Variant(
+            (
+                Edit("final_norm", None, "add", (N_POS - 1,), value=own),
+                Edit("logits", None, "scale", value=0.5),
+            )
+        )
+    )
     variants.append(Variant((Edit("embed", None, "zero", (4,)),)))
     return variants
 
@@ -69,7 +106,9 @@ def every_kind(model: LoadedModel) -> list[Variant]:
 @pytest.mark.parametrize("name", FAMILY_NAMES)
 def test_shared_sweep_equals_full_recompute_for_every_site(name: str) -> None:
     model = tiny(name)
-    base = Base(tokens(1, N_POS).repeat(N_ROWS, 1), (noise(model), Edit("mlp_out", 2, "scale", (5,), value=0.5)))
+    base = Base(
+        tokens(1, N_POS).repeat(N_ROWS, 1), (noise(model), Edit("mlp_out", 2, "scale", (5,), value=0.5))
+    )
     variants = every_kind(model)
     shared = sweep(model, base, variants, read=last_logits, method="shared")
     full = sweep(model, base, variants, read=last_logits, method="full")
@@ -103,7 +142,7 @@ def test_sweep_equals_an_implementation_that_shares_no_code(name: str) -> None:
     neuron = torch.randn(model.dims.d_mlp, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     width = model.dims.d_head
 
-    def put(position: int, new: Tensor, part: slice = slice(None)):  # noqa: ANN202
+    def put(position: int, new: Tensor, part: slice = slice(None)):
         def change(tensor: Tensor) -> Tensor:
             tensor[:, position, part] = new
             return tensor
@@ -116,12 +155,19 @@ def test_sweep_equals_an_implementation_that_shares_no_code(name: str) -> None:
         (Edit("attn_out", 1, "set", (3,), value=value), [("attn_out", 1, put(3, value))]),
         (Edit("mlp_out", 0, "set", (8,), value=value), [("mlp_out", 0, put(8, value))]),
         (Edit("mlp_post", 2, "set", (5,), value=neuron), [("mlp_post", 2, put(5, neuron))]),
-        (Edit("z", 1, "zero", (7,), heads=(2,)), [("z", 1, put(7, torch.zeros(()), slice(2 * width, 3 * width)))]),
+        (
+            Edit("z", 1, "zero", (7,), heads=(2,)),
+            [("z", 1, put(7, torch.zeros(()), slice(2 * width, 3 * width)))],
+        ),
     ]
-    result = sweep(model, Base(ids), [Variant((edit,)) for edit, _ in cases], read=last_logits, method="shared")
+    result = sweep(
+        model, Base(ids), [Variant((edit,)) for edit, _ in cases], read=last_logits, method="shared"
+    )
     for index, (edit, hooks) in enumerate(cases):
         expected = oracle.logits(ids, hooks)[:, -1]
-        np.testing.assert_allclose(result.values["logits"][index], expected.numpy(), atol=2e-6, rtol=0, err_msg=str(edit))
+        np.testing.assert_allclose(
+            result.values["logits"][index], expected.numpy(), atol=2e-6, rtol=0, err_msg=str(edit)
+        )
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma2", "mistral", "gpt2", "phi"])
@@ -130,7 +176,7 @@ def test_cut_edges_equal_an_implementation_that_shares_no_code(name: str) -> Non
     ids = tokens(1, N_POS)
     oracle.shape = (1, N_POS)
 
-    def forbid(query: int, keys: list[int], heads: list[int]):  # noqa: ANN202
+    def forbid(query: int, keys: list[int], heads: list[int]):
         def change(scores: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
             allowed = allowed.clone()
             for head in heads:
@@ -144,14 +190,19 @@ def test_cut_edges_equal_an_implementation_that_shares_no_code(name: str) -> Non
     result = sweep(model, Base(ids), [Variant((edit,)) for edit in edits], read=last_logits, method="shared")
     for index, (query, keys, heads) in enumerate(cases):
         oracle.square = {2: forbid(query[0], list(keys), list(heads))}
-        np.testing.assert_allclose(result.values["logits"][index], oracle.logits(ids, [])[:, -1].numpy(), atol=2e-6, rtol=0)
+        np.testing.assert_allclose(
+            result.values["logits"][index], oracle.logits(ids, [])[:, -1].numpy(), atol=2e-6, rtol=0
+        )
 
 
 def test_what_causality_fixes_equals_the_base_bit_for_bit() -> None:
     model = tiny("llama")
     base = Base(tokens(1, N_POS))
     early = [Variant((Edit("resid_post", N_LAYERS - 1, "zero", (p,)),)) for p in range(N_POS - 1)]
-    early += [Variant((Edit("attn_out", N_LAYERS - 1, "zero", (3,)),)), Variant((Edit("logits", None, "scale", (2,), value=2.0),))]
+    early += [
+        Variant((Edit("attn_out", N_LAYERS - 1, "zero", (3,)),)),
+        Variant((Edit("logits", None, "scale", (2,), value=2.0),)),
+    ]
     result = sweep(model, base, early, read=last_logits)
     assert plan(model, base, early).computed == 0
     assert (result.values["logits"] == result.base["logits"]).all()
@@ -161,7 +212,9 @@ def test_setting_the_stream_to_its_own_value_costs_nothing() -> None:
     model = tiny("llama")
     ids = tokens(1, N_POS)
     own = run(model, ids, capture=[("resid_pre", 0)])["resid_pre", 0]
-    result = sweep(model, Base(ids), [Variant((Edit("resid_pre", 0, "set", (4,), value=own[:, 4:5]),))], read=last_logits)
+    result = sweep(
+        model, Base(ids), [Variant((Edit("resid_pre", 0, "set", (4,), value=own[:, 4:5]),))], read=last_logits
+    )
     assert (result.values["logits"][0] == result.base["logits"][0]).all()
 
 
@@ -181,12 +234,16 @@ def test_chunks_do_not_change_the_answer(monkeypatch: pytest.MonkeyPatch) -> Non
     module = importlib.import_module("mi_core.engine.sweep")
     model = tiny("qwen3")
     base, variants = Base(tokens(1, N_POS)), every_kind(tiny("qwen3"))
-    variants = [v for v in variants if all(not isinstance(e.value, Tensor) or e.value.shape[0] == 1 for e in v.edits)]
+    variants = [
+        v for v in variants if all(not isinstance(e.value, Tensor) or e.value.shape[0] == 1 for e in v.edits)
+    ]
     whole = sweep(model, base, variants, read=last_logits, method="shared").values["logits"]
     monkeypatch.setattr(module, "CHUNK_BYTES", 40_000)
     monkeypatch.setattr(module, "LOGIT_BYTES", 2_000)
     seen: list[int] = []
-    parts = sweep(model, base, variants, read=last_logits, method="shared", on_chunk=lambda done, *_: seen.append(done))
+    parts = sweep(
+        model, base, variants, read=last_logits, method="shared", on_chunk=lambda done, *_: seen.append(done)
+    )
     assert len(seen) > 5
     assert seen[-1] == len(variants)
     np.testing.assert_allclose(parts.values["logits"], whole, atol=EXACT, rtol=0)
@@ -195,12 +252,21 @@ def test_chunks_do_not_change_the_answer(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_plan_counts_token_layers_by_hand() -> None:
     model = tiny("llama")
     base = Base(tokens(1, N_POS).repeat(3, 1))
-    variants = [Variant((Edit("resid_pre", 1, "zero", (6,)),)), Variant((Edit("mlp_out", 3, "zero", (8,)),)),
-                Variant((Edit("mlp_out", 3, "zero", (2,)),))]
+    variants = [
+        Variant((Edit("resid_pre", 1, "zero", (6,)),)),
+        Variant((Edit("mlp_out", 3, "zero", (8,)),)),
+        Variant((Edit("mlp_out", 3, "zero", (2,)),)),
+    ]
     cost = plan(model, base, variants)
-    # first: layers 1, 2 on tokens 6, 7, 8, layer 3 on the last token; second: layer 3, last token; third: nothing
+    # first: layers 1, 2 on tokens 6, 7, 8, layer 3 on the last token; second: layer 3, last token; third:
+    # nothing
     assert cost.token_layers == 3 * (3 * 2 + 1 + 1)
-    assert (cost.variants, cost.computed, cost.rows, cost.token_layers_full) == (3, 2, 3, 3 * 3 * N_POS * N_LAYERS)
+    assert (cost.variants, cost.computed, cost.rows, cost.token_layers_full) == (
+        3,
+        2,
+        3,
+        3 * 3 * N_POS * N_LAYERS,
+    )
 
 
 def test_cancel_keeps_what_is_done_and_leaves_no_hook(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +296,9 @@ def test_cancel_inside_a_layer_leaves_no_hook() -> None:
     def stop(_share: float) -> None:
         raise Cancelled
 
-    result = sweep(model, Base(tokens(1, N_POS)), [Variant((Edit("z", 0, "zero"),))], read=last_logits, on_tick=stop)
+    result = sweep(
+        model, Base(tokens(1, N_POS)), [Variant((Edit("z", 0, "zero"),))], read=last_logits, on_tick=stop
+    )
     assert result.cancelled
     assert not result.done.any()
     assert model.modules_with_hooks() == 0
@@ -252,16 +320,20 @@ def test_an_error_in_the_reader_leaves_no_hook() -> None:
 
 
 def test_out_of_memory_halves_the_chunk_and_goes_on() -> None:
-    """A real allocation failure is raised by torch's own error class from inside a layer while the chunk is too large."""
+    """A real allocation failure is raised by torch's own error class from inside a layer while the chunk is
+    too large."""
     model = tiny("llama")
-    base, variants = Base(tokens(1, N_POS)), [Variant((Edit("z", layer, "zero", (p,)),)) for layer in range(3) for p in range(N_POS)]
+    base, variants = (
+        Base(tokens(1, N_POS)),
+        [Variant((Edit("z", layer, "zero", (p,)),)) for layer in range(3) for p in range(N_POS)],
+    )
     expected = sweep(model, base, variants, read=last_logits).values["logits"]
 
     def starve(_module: torch.nn.Module, args: tuple[Tensor, ...]) -> None:
         if args[0].shape[1] > 60:
             raise torch.OutOfMemoryError("too large")
 
-    handle = model.structure.blocks[1].mlp.register_forward_pre_hook(starve)
+    handle = model.structure.points["mlp_in", 1].module.register_forward_pre_hook(starve)
     try:
         result = sweep(model, base, variants, read=last_logits)
     finally:
@@ -277,7 +349,7 @@ def test_out_of_memory_with_one_variant_is_told_in_one_sentence() -> None:
         if args[0].shape[0] == 1 and args[0].shape[1] == 7:
             raise torch.OutOfMemoryError("too large")
 
-    handle = model.structure.blocks[1].mlp.register_forward_pre_hook(starve)
+    handle = model.structure.points["mlp_in", 1].module.register_forward_pre_hook(starve)
     try:
         with pytest.raises(OutOfMemory, match="Not even one variant"):
             sweep(model, Base(tokens(1, N_POS)), [Variant((Edit("z", 1, "zero", (2,)),))], read=last_logits)
@@ -289,7 +361,7 @@ def test_out_of_memory_with_one_variant_is_told_in_one_sentence() -> None:
 def test_mistakes_are_named() -> None:
     model = tiny("gpt_neox")
     base = Base(tokens(1, N_POS))
-    with pytest.raises(SiteMissing, match="resid_mid.*parallel.*It has: .*resid_post"):
+    with pytest.raises(SiteMissing, match=r"resid_mid.*parallel.*It has: .*resid_post"):
         sweep(model, base, [Variant((Edit("resid_mid", 0, "zero"),))], read=last_logits)
     with pytest.raises(EditError, match="no edits"):
         sweep(model, base, [Variant(())], read=last_logits)
@@ -307,7 +379,10 @@ def test_base_tensors_and_weights_are_never_changed() -> None:
     ids = tokens(1, N_POS)
     clean = run(model, ids, capture=["resid_pre", "z"])
     kept = {place: value.clone() for place, value in clean.items()}
-    variants = [Variant((Edit("z", 1, "set", (2,), value=clean["z", 1][:, 2:3]),)), Variant((Edit("resid_pre", 1, "zero"),))]
+    variants = [
+        Variant((Edit("z", 1, "set", (2,), value=clean["z", 1][:, 2:3]),)),
+        Variant((Edit("resid_pre", 1, "zero"),)),
+    ]
     first = sweep(model, Base(ids), variants, read=last_logits).values["logits"]
     second = sweep(model, Base(ids), variants, read=last_logits).values["logits"]
     assert (first == second).all()
