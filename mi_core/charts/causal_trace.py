@@ -59,7 +59,7 @@ def head_heatmap(
     result: CausalTraceResult, metric: str = "probability", *, chosen: Cell | None = None
 ) -> Spec:
     """Heads down, layers across, for the kind "head"."""
-    panels = [Panel("head", head_title(result), result.grid("head", metric))]
+    panels = head_panels(result, metric)
     return heatmap(
         panels,
         head_axis(result),
@@ -72,15 +72,20 @@ def head_heatmap(
 def describe_trace(
     result: CausalTraceResult, metric: str = "probability", kinds: Sequence[Kind] | None = None
 ) -> str:
-    """The text alternative of `trace_heatmap`, or of `head_heatmap` when only heads were traced."""
+    """The text alternative of `trace_heatmap`, or of `head_heatmap` when none of the kinds has token rows."""
     if not position_kinds(result, kinds):
-        panels = [Panel("head", head_title(result), result.grid("head", metric))]
-        return describe(
-            panels, head_axis(result), layer_axis(result.n_layers), _head_scale(result, metric, panels)
-        )
+        return describe_heads(result, metric)
     panels = trace_panels(result, metric, kinds)
     rows = position_axis(result, panels[0].key)
     return describe(panels, rows, layer_axis(result.n_layers), trace_scale(result, metric, panels))
+
+
+def describe_heads(result: CausalTraceResult, metric: str = "probability") -> str:
+    """The text alternative of `head_heatmap`."""
+    panels = head_panels(result, metric)
+    return describe(
+        panels, head_axis(result), layer_axis(result.n_layers), _head_scale(result, metric, panels)
+    )
 
 
 def position_kinds(result: CausalTraceResult, kinds: Sequence[Kind] | None = None) -> tuple[Kind, ...]:
@@ -109,6 +114,11 @@ def trace_panels(
 
 def _hues_of(kind: Kind, hues: Any) -> tuple[str, ...]:
     return hues.get(kind, hues["state"])
+
+
+def head_panels(result: CausalTraceResult, metric: str) -> list[Panel]:
+    """The one panel of the kind "head"."""
+    return [Panel("head", head_title(result), result.grid("head", metric))]
 
 
 def kind_title(result: CausalTraceResult, kind: Kind) -> str:

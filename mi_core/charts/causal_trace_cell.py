@@ -231,3 +231,15 @@ def sample_records(
         if np.isfinite(mean)
     ]
     return samples, means
+
+
+def describe_samples(
+    result: CausalTraceResult, kind: Kind, row: int, layer: int, metric: str = "probability"
+) -> str:
+    """The text alternative of `cell_samples`."""
+    _, means = sample_records(result, kind, row, layer, metric)
+    listed = ", ".join(f"{mean['run']} {mean['shown']}" for mean in means)
+    return (
+        f"{result.n_samples} noise samples of {quantity(result, metric)}, "
+        f"{cell_name(result, kind, row, layer)}; means: {listed}."
+    )

@@ -47,7 +47,7 @@ def recovery_curve(
     Returns:
         Specification without looks; clicks select `cell` with fields kind, row and layer, like the heatmap.
     """
-    shown, at = _kinds_at(result, kinds, position), _position(result, position)
+    shown, at = kinds_at(result, kinds, position), position_or_last(result, position)
     points = [record for kind in shown for record in _points(result, kind, metric, at)]
     rules = _rules(result, metric)
     x, y = layer_axis_channel(result.n_layers), _value_channel(result, metric, points, rules)
@@ -76,8 +76,8 @@ def describe_curve(
     result: CausalTraceResult, metric: str = "probability", position: int | None = None
 ) -> str:
     """The text alternative of `recovery_curve`."""
-    at = _position(result, position)
-    points = [r for kind in _kinds_at(result, None, position) for r in _points(result, kind, metric, at)]
+    at = position_or_last(result, position)
+    points = [r for kind in kinds_at(result, None, position) for r in _points(result, kind, metric, at)]
     best = "; ".join(
         f"{b['what']}: best {number(b['value'])} at layer {b['layer']}" for b in _best(result, metric, points)
     )
@@ -104,7 +104,7 @@ def severed_bars(
     kinds: list[Kind] = [kind for kind in SEVERED if kind in result.grids]
     if len(kinds) < 2:
         raise ValueError("the bars compare a state with its severed versions; none was traced")
-    at = _position(result, position)
+    at = position_or_last(result, position)
     title = f"effect on {_named(result, metric)}"
     axis = {"title": "Layer", "labelAngle": 0, "values": _layer_ticks(result.n_layers)}
     bars = mark_layer(
@@ -129,7 +129,7 @@ def describe_severed(
     result: CausalTraceResult, metric: str = "probability", position: int | None = None
 ) -> str:
     """The text alternative of `severed_bars`."""
-    at = _position(result, position)
+    at = position_or_last(result, position)
     parts = [f"Bars of the effect on {quantity(result, metric)} per layer at token "
              f"{token_label(at, result.tokens[at].visible)}."]  # fmt: skip
     for kind in SEVERED:
@@ -140,14 +140,16 @@ def describe_severed(
     return " ".join(parts)
 
 
-def _position(result: CausalTraceResult, position: int | None) -> int:
+def position_or_last(result: CausalTraceResult, position: int | None) -> int:
+    """The position, or the subject's last token where none was chosen."""
     return result.subject[1] - 1 if position is None else position
 
 
-def _kinds_at(
+def kinds_at(
     result: CausalTraceResult, kinds: Sequence[Kind] | None, position: int | None
 ) -> tuple[Kind, ...]:
-    at = _position(result, position)
+    """The kinds that were traced at a position, in the order asked for."""
+    at = position_or_last(result, position)
     return tuple(kind for kind in position_kinds(result, kinds) if at in result.grids[kind].rows)
 
 
@@ -158,6 +160,7 @@ def _points(result: CausalTraceResult, kind: Kind, metric: str, position: int) -
     low, high = (np.where(np.isfinite(end[row]), end[row], values) for end in result.interval(kind, metric))
     shared = {
         "kind": kind,
+        "line": kind,  # dashes under a name of their own stay out of the legend, where they look broken
         "what": kind_title(result, kind),
         "row": position,
         "name": token_label(position, result.tokens[position].visible, marked=result.is_subject(position)),
@@ -243,13 +246,13 @@ def _value_channel(
 
 
 def _looks(result: CausalTraceResult, kinds: Sequence[Kind]) -> dict[str, Spec]:
-    """Colour, dash and shape of every kind, the same whichever others are drawn; one legend for the three."""
+    """Colour, dash and shape of every kind, the same whichever others are drawn."""
     channel = _kind_channel(result, kinds)
     dashes = {"domain": list(KINDS), "range": [list(dash) for dash in DASHES]}
     shapes = {"domain": list(KINDS), "range": list(SHAPES)}
     return {
         "color": channel,
-        "strokeDash": {**channel, "scale": dashes},
+        "strokeDash": name_channel("line", scale=dashes, legend=None),
         "shape": {**channel, "scale": shapes},
     }
 

@@ -1,1 +1,1 @@
-"""Figure -> bytes: PNG, SVG, PDF, offline HTML, CSV, JSON and a bundle of all, each with its provenance inside."""
+"""Figure -> bytes: PNG, SVG, PDF, offline HTML, CSV, JSON, or a bundle, with the provenance inside."""

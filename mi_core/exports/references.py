@@ -1,0 +1,60 @@
+"""The papers behind the methods, as BibTeX."""
+
+from collections.abc import Iterable, Mapping
+
+BIBTEX: Mapping[str, str] = {
+    "meng2022locating": """@inproceedings{meng2022locating,
+  title = {Locating and Editing Factual Associations in {GPT}},
+  author = {Meng, Kevin and Bau, David and Andonian, Alex and Belinkov, Yonatan},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {35},
+  year = {2022},
+  eprint = {2202.05262},
+  archiveprefix = {arXiv}
+}""",
+    "vig2020investigating": """@inproceedings{vig2020investigating,
+  title = {Investigating Gender Bias in Language Models Using Causal Mediation Analysis},
+  author = {Vig, Jesse and Gehrmann, Sebastian and Belinkov, Yonatan and Qian, Sharon and Nevo, Daniel
+    and Singer, Yaron and Shieber, Stuart},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {33},
+  year = {2020}
+}""",
+    "zhang2024towards": """@inproceedings{zhang2024towards,
+  title = {Towards Best Practices of Activation Patching in Language Models: Metrics and Methods},
+  author = {Zhang, Fred and Nanda, Neel},
+  booktitle = {International Conference on Learning Representations},
+  year = {2024},
+  eprint = {2309.16042},
+  archiveprefix = {arXiv}
+}""",
+    "heimersheim2024use": """@misc{heimersheim2024use,
+  title = {How to use and interpret activation patching},
+  author = {Heimersheim, Stefan and Nanda, Neel},
+  year = {2024},
+  eprint = {2404.15255},
+  archiveprefix = {arXiv}
+}""",
+    "hase2023does": """@inproceedings{hase2023does,
+  title = {Does Localization Inform Editing? Surprising Differences in Causality-Based Localization
+    vs. Knowledge Editing in Language Models},
+  author = {Hase, Peter and Bansal, Mohit and Kim, Been and Ghandeharioun, Asma},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {36},
+  year = {2023},
+  eprint = {2301.04213},
+  archiveprefix = {arXiv}
+}""",
+}
+CAUSAL_TRACE = (
+    "meng2022locating",
+    "vig2020investigating",
+    "zhang2024towards",
+    "heimersheim2024use",
+    "hase2023does",
+)
+
+
+def bibliography(keys: Iterable[str]) -> str:
+    """The contents of a .bib file; unknown keys are an error, not a gap."""
+    return "\n\n".join(BIBTEX[key] for key in keys) + "\n"
