@@ -102,7 +102,7 @@ def _ids(tokenizer: Any, text: str, *, special: bool) -> tuple[int, ...]:
 
 
 def _alone(tokenizer: Any, form: str) -> tuple[int, ...]:
-    """The ids of a text as a continuation, taken behind an anchor: many tokenizers put a space before a text."""
+    """The ids of a text as a continuation: behind an anchor, as many tokenizers put a space before a text."""
     for anchor in (".", "a", "\n"):
         before, both = (_ids(tokenizer, text, special=False) for text in (anchor, anchor + form))
         if both[: len(before)] == before and len(both) > len(before):

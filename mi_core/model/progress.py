@@ -21,10 +21,12 @@ def silent(phase: str, fraction: float, text: str) -> None:
 
 
 def format_bytes(count: float) -> str:
-    """Bytes for a person, in decimal units as disks and model cards use them: `9.1 GB`, `820 MB`, `3 kB`."""
+    """Bytes for a person, in the decimal units of disks and model cards: `9.1 GB`, `820 MB`, `3 kB`, `12 B`."""
     if count >= 999.5e6:
         return f"{count / 1e9:.1f} GB"
-    return f"{count / 1e6:.0f} MB" if count >= 999.5e3 else f"{count / 1e3:.0f} kB"
+    if count >= 999.5e3:
+        return f"{count / 1e6:.0f} MB"
+    return f"{count / 1e3:.0f} kB" if count >= 999.5 else f"{count:.0f} B"
 
 
 def format_count(count: float) -> str:
