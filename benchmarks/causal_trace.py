@@ -7,6 +7,7 @@ GPT-2-small shape, random weights, float32. Run it on a quiet machine: the load 
 numbers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import tyro
@@ -41,11 +42,11 @@ class Options:
     shape: Shape = field(default_factory=Shape)
 
 
-def measure_all(options: Options, task: Task) -> dict[int, list[dict]]:
+def measure_all(positions: Sequence[int], ways: Sequence[str], task: Task) -> dict[int, list[dict]]:
     """Every way at every prompt length, one after the other."""
     runs: dict[int, list[dict]] = {}
-    for n_positions in options.positions:
-        for way in options.ways:
+    for n_positions in positions:
+        for way in ways:
             record = report.run_worker(replace(task, way=way, n_positions=n_positions))
             print(
                 n_positions,
@@ -61,7 +62,7 @@ def main(options: Options) -> None:
     """Measure, print, and publish when asked to."""
     where = report.machine("cpu")
     task = Task(repeats=options.repeats, budget=options.budget, threads=options.threads, shape=options.shape)
-    runs = measure_all(options, task)
+    runs = measure_all(options.positions, options.ways, task)
     text = report.section("Causal trace on the CPU", where, runs, REFERENCE)
     print(f"\n{text}")
     if options.publish:
