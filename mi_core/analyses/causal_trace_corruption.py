@@ -17,8 +17,8 @@ from torch import Tensor
 from mi_core.analyses.causal_trace_inputs import CausalTraceInputs
 from mi_core.engine import Edit
 from mi_core.errors import InputError
+from mi_core.model.measure import embedding_sigma
 from mi_core.model.model import LoadedModel
-from mi_core.model.structure import embedding_sigma
 from mi_core.tokens import TokenizedPrompt, require_equal_length, tokenize
 
 

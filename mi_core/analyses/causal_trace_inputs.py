@@ -161,6 +161,9 @@ class CausalTraceInputs:
 
     def __post_init__(self) -> None:
         """Refuse what no model could make sense of; what depends on the model is checked when it is known."""
+        for name in ("subject", "sigma_subjects", "kinds", "positions"):
+            if isinstance(getattr(self, name), list):  # hashable, whoever wrote [..] in a notebook
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         for name, type_name in (
             ("noise", Noise),
             ("noise_unit", NoiseUnit),

@@ -20,6 +20,7 @@ from mi_core.analyses.causal_trace_inputs import CausalTraceInputs
 from mi_core.analyses.causal_trace_reading import Reader, make_reading, to_numpy
 from mi_core.analyses.causal_trace_result import AnswerTokens, Reading
 from mi_core.analyses.causal_trace_variants import SEVERED_SITE, SITE_OF, Shape
+from mi_core.answers import choose_answer
 from mi_core.engine import Base, Run, run
 from mi_core.errors import InputError
 from mi_core.model.model import LoadedModel
@@ -148,9 +149,8 @@ def shape_of(model: LoadedModel, pair: PromptPair, n_given: int) -> Shape:
 
 def answer_tokens(model: LoadedModel, pair: PromptPair, text: str) -> AnswerTokens:
     """Token ids of a text that the user gave, as they would follow the prompt."""
-    tail = text if text[0].isspace() or pair.clean.text[-1].isspace() else " " + text
-    ids = tuple(model.tokenizer(tail, add_special_tokens=False)["input_ids"])
-    return AnswerTokens(tail, ids, tuple(visible_token(model.tokenizer, one) for one in ids), "user")
+    choice = choose_answer(model.tokenizer, pair.clean, text)
+    return AnswerTokens(choice.text, choice.ids, choice.pieces, "user", choice.joint)
 
 
 def _top_token(model: LoadedModel, logits: Tensor, run_name: str) -> AnswerTokens:

@@ -184,14 +184,37 @@ def _build(record: Mapping[str, Any]) -> CausalTraceResult:
             kind: _grid(kind, fields, precision, n_layers, n_samples)
             for kind, fields in record["grids"].items()
         },
-        noise_scale=record["noise_scale"],
-        sigma=record["sigma"],
+        noise_scale=_optional_number(record["noise_scale"]),
+        sigma=_optional_number(record["sigma"]),
         vocabulary={int(token_id): str(text) for token_id, text in record["vocabulary"].items()},
         warnings=tuple(str(warning) for warning in record["warnings"]),
         checks=tuple(Check(str(c["name"]), bool(c["passed"]), str(c["detail"])) for c in record["checks"]),
-        plan=PlanFigures(**record["plan"]),
+        plan=_plan(record["plan"]),
         seconds=float(record["seconds"]),
         cancelled=bool(record["cancelled"]),
+    )
+
+
+def _optional_number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _one_of(value: Any, choices: tuple[str, ...]) -> Any:
+    if value not in choices:
+        raise ValueError(f"{value!r} is none of {', '.join(choices)}")
+    return value
+
+
+def _plan(fields: Mapping[str, Any]) -> PlanFigures:
+    return PlanFigures(
+        variants=int(fields["variants"]),
+        rows=int(fields["rows"]),
+        token_layers=int(fields["token_layers"]),
+        token_layers_full=int(fields["token_layers_full"]),
+        flops=float(fields["flops"]),
+        seconds=_optional_number(fields["seconds"]),
+        method=str(fields["method"]),
+        reason=str(fields["reason"]),
     )
 
 
@@ -216,7 +239,8 @@ def _answer(fields: Mapping[str, Any]) -> AnswerTokens:
         text=str(fields["text"]),
         ids=tuple(int(token_id) for token_id in fields["ids"]),
         visible=tuple(str(text) for text in fields["visible"]),
-        chosen_by=fields["chosen_by"],
+        chosen_by=_one_of(fields["chosen_by"], ("user", "clean run", "corrupted run")),
+        joint=bool(fields["joint"]),
     )
 
 
@@ -246,7 +270,7 @@ def _grid(kind: str, fields: Mapping[str, Any], precision: str, n_layers: int, n
     }
     return TraceGrid(
         kind=kind,
-        row_axis=fields["row_axis"],
+        row_axis=_one_of(fields["row_axis"], ("position", "head")),
         rows=rows,
         done=decode_array(fields["done"], "bool", shape, "done"),
         samples=samples,

@@ -50,12 +50,14 @@ class AnswerTokens:
         ids: its token ids, in order.
         visible: visible text of each token.
         chosen_by: "user", "clean run" (its top token) or "corrupted run" (its top token).
+        joint: whether the tokenizer splits prompt and text together in the same way.
     """
 
     text: str
     ids: tuple[int, ...]
     visible: tuple[str, ...]
     chosen_by: Literal["user", "clean run", "corrupted run"]
+    joint: bool = True
 
     def __post_init__(self) -> None:
         """Ids and texts belong together."""
@@ -291,7 +293,7 @@ class CausalTraceResult:
 
     def value(self, reading: Reading, metric: str) -> float:
         """A metric of the clean or the corrupted run, on the same scale as `grid`."""
-        return float(self._combine(metric, lambda stored: np.asarray(reading.mean(stored))))
+        return float(self._combine(metric, lambda stored: np.array([reading.mean(stored)]))[0])
 
     def baseline(self, metric: str = "probability") -> float:
         """The metric with nothing patched: of the corrupted run, or of the clean run when noising."""

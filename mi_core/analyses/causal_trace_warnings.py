@@ -100,6 +100,12 @@ def _about_several_tokens(prepared: Prepared) -> Iterator[str]:
             "log-probability are of all of them, given one after the other; logit, rank, KL and top tokens "
             "are of the first one only."
         )
+    for name, tokens in (("answer", answer), ("distractor", distractor)):
+        if tokens is not None and not tokens.joint:
+            yield (
+                f"Behind this prompt the tokenizer would merge the {name} with the prompt's end; "
+                f"{' '.join(tokens.visible)} is put there as it is."
+            )
     if distractor is not None and len(distractor.ids) > 1:
         yield f"Of the distractor only the first token, {distractor.visible[0]}, is compared."
 

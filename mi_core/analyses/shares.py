@@ -57,7 +57,7 @@ def student_t(degrees: int) -> float:
     Args:
         degrees: degrees of freedom; below 1 there is no spread to speak of and the result is NaN.
     """
-    exact = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764}
+    exact = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764, 5: 2.5706, 6: 2.4469}
     if degrees < 1:
         return float("nan")
     if degrees in exact:
