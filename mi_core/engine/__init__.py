@@ -2,8 +2,9 @@
 
 from mi_core.engine.build import build_model
 from mi_core.engine.edits import Edit, format_edit, parse_edit
+from mi_core.engine.plan import Plan, plan
 from mi_core.engine.run import Run, run
-from mi_core.engine.sweep import Plan, SweepResult, plan, sweep
+from mi_core.engine.sweep import SweepResult, sweep
 from mi_core.engine.variants import Base, Variant
 
 __all__ = [

@@ -9,6 +9,7 @@ The current pass is thread-local: a model called outside a pass, or by another t
 """
 
 import threading
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,6 +45,25 @@ def register() -> None:
     AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["eager"])
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Call:
+    """How one layer's attention is to be computed.
+
+    Attributes:
+        mask: additive mask that broadcasts to [row, head, query, key], or None; sliding windows are in it.
+        scale: factor on q k^T.
+        softcap: c in c * tanh(scores / c), before the mask; None for none.
+    """
+
+    mask: Tensor | None
+    scale: float
+    softcap: float | None = None
+
+    def queries_from(self, first: int, device: torch.device) -> "Call":
+        """The same for queries from position `first` on."""
+        return self if self.mask is None else replace(self, mask=self.mask[:, :, first:].to(device))
+
+
 def attention(
     module: nn.Module,
     query: Float[Tensor, "row head query d_head"],
@@ -56,7 +76,7 @@ def attention(
     s_aux: Tensor | None = None,
     **_unused: Any,
 ) -> tuple[Float[Tensor, "row query head d_head"], None]:
-    """Attention as transformers calls it; sliding windows are already in the mask.
+    """Attention as transformers calls it.
 
     Raises:
         NotImplementedError: attention sinks (`s_aux`), which this function does not compute.
@@ -64,10 +84,11 @@ def attention(
     if s_aux is not None:
         raise NotImplementedError("attention sinks are not supported")
     scale = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
+    call = Call(attention_mask, scale, softcap)
     session = current()
-    if session is not None:
-        return session.attend(module, query, key, value, attention_mask, scale, softcap), None
-    return plain(query, key, value, attention_mask, scale, softcap).transpose(1, 2).contiguous(), None
+    if session is None:
+        return plain(query, key, value, call).transpose(1, 2).contiguous(), None
+    return session.attend(module, query, key, value, call), None
 
 
 def repeat_heads(
@@ -79,31 +100,23 @@ def repeat_heads(
 
 
 def plain(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    scale: float,
-    softcap: float | None,
-    *,
-    fused: bool = True,
+    query: Tensor, key: Tensor, value: Tensor, call: Call, *, fused: bool = True
 ) -> Float[Tensor, "row head query d_head"]:
     """Attention that nobody looks into."""
-    n_heads = query.shape[1]
-    key, value = repeat_heads(key, n_heads), repeat_heads(value, n_heads)
-    if softcap is None and fused:
-        return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
-    return softmax(scores(query, key, mask, scale, softcap)) @ value
+    key, value = repeat_heads(key, query.shape[1]), repeat_heads(value, query.shape[1])
+    if call.softcap is None and fused:
+        return functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=call.mask, scale=call.scale
+        )
+    return softmax(scores(query, key, call)) @ value
 
 
-def scores(
-    query: Tensor, key: Tensor, mask: Tensor | None, scale: float, softcap: float | None
-) -> Float[Tensor, "row head query key"]:
+def scores(query: Tensor, key: Tensor, call: Call) -> Float[Tensor, "row head query key"]:
     """Scores after softcap and mask. `key` has as many heads as `query`."""
-    result = query @ key.transpose(2, 3) * scale
-    if softcap is not None:
-        result = softcap * torch.tanh(result / softcap)
-    return result if mask is None else result + mask
+    result = query @ key.transpose(2, 3) * call.scale
+    if call.softcap is not None:
+        result = call.softcap * torch.tanh(result / call.softcap)
+    return result if call.mask is None else result + call.mask
 
 
 def softmax(square: Float[Tensor, "row head query key"]) -> Float[Tensor, "row head query key"]:

@@ -131,16 +131,13 @@ def _index(batch: _Batch, flat: Tensor) -> tuple[Tensor, ...]:
     return tuple(parts)
 
 
-def apply_square(
-    square: Tensor, placed: Sequence[Placed], group: Group, query_first: int
-) -> tuple[Tensor, int]:
+def apply_square(square: Tensor, placed: Sequence[Placed], group: Group) -> tuple[Tensor, int]:
     """Apply edits to the attention squares of one group of rows.
 
     Args:
-        square: [row, head, query, key] of the group's rows; queries begin at `query_first`.
+        square: [row, head, query, key] of the group's rows; queries begin at the group's first position.
         placed: edits at this place, of any rows.
         group: the rows.
-        query_first: position of the first query.
 
     Returns:
         The new tensor and how many edits acted.
@@ -150,14 +147,14 @@ def apply_square(
     for item in placed:
         start, stop = max(item.row, group.row), min(item.row + item.n_rows, group.row + group.n_rows)
         queries = range(n_pos) if item.edit.positions is None else item.edit.positions
-        kept = [i for i, query in enumerate(queries) if query >= query_first]
+        kept = [i for i, query in enumerate(queries) if query >= group.first]
         if start >= stop or not kept:
             continue
         edit = item.edit
         index = torch.meshgrid(
             torch.arange(start - group.row, stop - group.row),
             torch.tensor(range(square.shape[1]) if edit.heads is None else edit.heads),
-            torch.tensor([list(queries)[i] - query_first for i in kept]),
+            torch.tensor([list(queries)[i] - group.first for i in kept]),
             torch.tensor(range(n_pos) if edit.keys is None else edit.keys),
             indexing="ij",
         )

@@ -17,6 +17,7 @@ from torch import Tensor
 from mi_core.engine.edits import Edit, normalise
 from mi_core.engine.layout import dense_layout
 from mi_core.engine.place import Placed
+from mi_core.engine.plan import block_weights
 from mi_core.engine.replay import tail
 from mi_core.engine.run import Run, forward, run
 from mi_core.engine.session import Session
@@ -27,6 +28,8 @@ from mi_core.model.structure import Dims
 from mi_core.sites import SITES
 
 N_TOKENS = 6
+SPEED_TOKENS = 600  # enough for full matrix speed on two cores
+SPEED_FLOPS = 2e10  # well under a second on two cores
 _ATTENTION_SITES = ("rot_q", "rot_k", "attn_scores", "pattern")
 _ADDED = ("attn_out", "mlp_out", "resid_mid")
 
@@ -87,6 +90,9 @@ def probe(
         for name in check.switched_off:
             if name in SITES:
                 model.structure.missing.setdefault(name, f"the probe failed: {check.detail}")
+    if "replay" not in replay.switched_off:
+        report("check", 0.95, "speed")
+        _measure_speed(model, tokens)
     report("check", 1.0, "done")
     return ProbeReport(tuple(checks), "replay" not in replay.switched_off, time.perf_counter() - started)
 
@@ -264,3 +270,13 @@ def _replay(model: LoadedModel, tokens: Tensor) -> ProbeCheck:
     return ProbeCheck(
         name, passed, f"largest relative difference {distance:.1e}", () if passed else ("replay",)
     )
+
+
+def _measure_speed(model: LoadedModel, tokens: Tensor) -> None:
+    """Time a sweep that says something, of at most `SPEED_FLOPS`, for the estimates of `plan`."""
+    per_token = 2 * block_weights(model) * model.dims.n_layers
+    n_variants = int(min(SPEED_TOKENS, SPEED_FLOPS / max(1, per_token))) // (2 * N_TOKENS)
+    variants = [Variant((Edit("resid_pre", 0, "scale", (0,), value=0.9),))] * n_variants
+    model.token_layers_per_second = 0.0
+    if variants:
+        sweep(model, Base(tokens), variants, read=lambda x: {"first": x[:, 0, 0, 0]}, method="shared")

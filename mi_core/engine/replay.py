@@ -99,9 +99,7 @@ def base_run(model: LoadedModel, tokens: Tensor, edits: Sequence[Edit], read: Se
             stack.callback(handle.remove)
         stack.callback(model.structure.blocks[-1].register_forward_hook(remember_last).remove)
         logits = forward(session, tokens)
-        masks = [
-            None if (mask := session.masks_seen[layer]) is None else mask[:1] for layer in range(n_layers)
-        ]
+        masks = [None if (mask := session.masks[layer]) is None else mask[:1] for layer in range(n_layers)]
     return BaseRun(
         tokens,
         tuple(edits),

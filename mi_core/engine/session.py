@@ -13,16 +13,12 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from mi_core.engine import attention
+from mi_core.engine.attention import Call
+from mi_core.engine.continuation import Continuation, KeysReady, RowKeys, unpack
 from mi_core.engine.layout import Group, Layout
 from mi_core.engine.place import Place, Placed, apply_flat, apply_square, by_place
 from mi_core.model.model import LoadedModel
 from mi_core.sites import SITES
-
-Split = tuple[Tensor, Tensor]
-
-
-class KeysReady(Exception):  # a signal that stops a layer early, not an error
-    """Raised inside a layer once its keys and values are known and nothing else is wanted."""
 
 
 def first_tensor(output: Any) -> Tensor:
@@ -44,14 +40,9 @@ class Session:
         placed: edits and the rows they act on.
         capture: places to keep.
         before_edits: keep values as they were before the edits at their own place.
-        prefix: per layer (keys, values) [base row, kv_head, pos, d_head] of the base run, for packed passes.
-        masks: per layer the additive mask [1, 1, query, key] (or None) of the base run, for packed passes.
-        n_base: base rows; row r of a packed pass continues base row r % n_base.
-        keep_keys: keep each layer's keys, values and mask (`self.keys`, `self.masks_seen`).
-        stop_at_keys: raise `KeysReady` as soon as a layer's keys and values are kept.
-        key_rows: (keys, values) per group of rows, over all positions; when given, attention reads these.
-        plain_attention: attention is not looked into (the tail's one-token pass, whose blocks are thrown
-            away).
+        continuation: for packed passes: the base run that the rows continue.
+        keep_keys: keep each layer's keys, values and mask (`self.keys`, `self.masks`).
+        plain_attention: nobody looks into attention (the tail's one-token pass).
     """
 
     def __init__(
@@ -62,12 +53,8 @@ class Session:
         capture: Sequence[Place] = (),
         *,
         before_edits: bool = False,
-        prefix: Callable[[int, int], Split] | None = None,
-        masks: Sequence[Tensor | None] | None = None,
-        n_base: int = 1,
+        continuation: Continuation | None = None,
         keep_keys: bool = False,
-        stop_at_keys: bool = False,
-        key_rows: Sequence[tuple[Group, Tensor, Tensor]] | None = None,
         plain_attention: bool = False,
     ) -> None:
         self.model, self.layout = model, layout
@@ -77,12 +64,11 @@ class Session:
         self.acted: Counter[Place] = Counter()
         self.visited: set[Place] = set()
         self.cut_rows = 0
-        self.prefix, self.masks, self.n_base = prefix, masks, n_base
-        self.keep_keys, self.stop_at_keys, self.key_rows = keep_keys, stop_at_keys, key_rows
-        self.keys: dict[int, Split] = {}
-        self.group_keys: list[tuple[Group, Tensor, Tensor]] = []
-        self.masks_seen: dict[int, Tensor | None] = {}
-        self.plain_attention = plain_attention
+        self.continuation = continuation
+        self.keep_keys, self.plain_attention = keep_keys, plain_attention
+        self.keys: dict[int, tuple[Tensor, Tensor]] = {}
+        self.masks: dict[int, Tensor | None] = {}
+        self.joined: list[RowKeys] = []
         self._stream: dict[int, Tensor] = {}
         self._handles: list[RemovableHandle] = []
         self._busy = False
@@ -231,120 +217,73 @@ class Session:
             self._busy = False
         return (out[:-1] - out[-1]).transpose(0, 1)
 
-    def attend(
-        self,
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        scale: float,
-        softcap: float | None,
-    ) -> Tensor:
-        """Attention of one layer of this pass: [row, query, head, d_head] as transformers expects it back."""
+    def attend(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, call: Call) -> Tensor:
+        """Attention of one layer of this pass, as transformers expects it: [row, query, head, d_head]."""
         if self.plain_attention:
-            return attention.plain(query, key, value, mask, scale, softcap).transpose(1, 2).contiguous()
+            return attention.plain(query, key, value, call).transpose(1, 2).contiguous()
         layer = self.model.structure.layer_of[id(module)]
         query, key = self._visit_heads(("rot_q", layer), query), self._visit_heads(("rot_k", layer), key)
         if self.keep_keys:
-            self.keys[layer], self.masks_seen[layer] = (key, value), mask
+            self.keys[layer], self.masks[layer] = (key, value), call.mask
         if self.layout.dense:
-            group = self.layout.groups[0]
-            return (
-                self._kernel(layer, group, 0, query, key, value, mask, scale, softcap)
-                .transpose(1, 2)
-                .contiguous()
-            )
-        return self._attend_packed(layer, query, key, value, scale, softcap)
+            out = self._kernel(layer, self.layout.groups[0], query, key, value, call)
+            return out.transpose(1, 2).contiguous()
+        return self._attend_packed(layer, query, key, value, call)
 
-    def _attend_packed(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, softcap: float | None
-    ) -> Tensor:
-        if self.key_rows is None:
-            joined = [self._with_prefix(layer, group, key, value) for group in self.layout.groups]
-        else:
-            joined = list(self.key_rows)
-        if self.stop_at_keys:
-            self.group_keys = joined
+    def _attend_packed(self, layer: int, query: Tensor, key: Tensor, value: Tensor, call: Call) -> Tensor:
+        """Each group attends to the base run's keys before its first position and to its own after."""
+        base = self.continuation
+        if base is None:
+            raise ValueError("a packed pass with attention needs the base run that it continues")
+        self.joined = base.key_rows or [base.join(layer, group, key, value) for group in self.layout.groups]
+        if base.stop_at_keys:
             raise KeysReady
-        mask = None if self.masks is None else self.masks[layer]
-        if mask is not None:
-            mask = mask.to(query.device)
+        whole = Call(base.masks[layer], call.scale, call.softcap)
         parts = []
-        for group, (_, keys, values) in zip(self.layout.groups, joined, strict=True):
-            rows = _unpack(query, group)
-            own_mask = None if mask is None else mask[:, :, group.first :]
-            out = self._kernel(layer, group, group.first, rows, keys, values, own_mask, scale, softcap)
+        for group, rows in zip(self.layout.groups, self.joined, strict=True):
+            own = whole.queries_from(group.first, query.device)
+            out = self._kernel(layer, group, unpack(query, group), rows.keys, rows.values, own)
             parts.append(out.permute(0, 2, 1, 3).flatten(0, 1))
         return torch.cat(parts).unsqueeze(0)
-
-    def _with_prefix(
-        self, layer: int, group: Group, key: Tensor, value: Tensor
-    ) -> tuple[Group, Tensor, Tensor]:
-        """Keys and values of a group over all positions: the base run's before `first`, then its own."""
-        own_key, own_value = _unpack(key, group), _unpack(value, group)
-        if group.first == 0 or self.prefix is None:
-            return group, own_key, own_value
-        past = self.prefix(layer, group.first)
-        repeats = group.n_rows // self.n_base
-        past_key, past_value = (part.to(key.device).repeat(repeats, 1, 1, 1) for part in past)
-        return group, torch.cat([past_key, own_key], 2), torch.cat([past_value, own_value], 2)
 
     def _visit_heads(self, place: Place, tensor: Tensor) -> Tensor:
         """Visit a value [row, head, pos, d_head] inside the attention function."""
         if place not in self.edits and place not in self.capture:
             return tensor
-        flat = tensor.transpose(1, 2).flatten(0, 1)
-        new = self.visit(place, flat)
+        new = self.visit(place, tensor.transpose(1, 2).flatten(0, 1))
         if new is None:
             return tensor
         return new.unflatten(0, (tensor.shape[0], tensor.shape[2])).transpose(1, 2)
 
     def _kernel(
-        self,
-        layer: int,
-        group: Group,
-        query_first: int,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        scale: float,
-        softcap: float | None,
+        self, layer: int, group: Group, query: Tensor, key: Tensor, value: Tensor, call: Call
     ) -> Tensor:
+        """Attention of one group of rows, with everything that looks into scores and pattern."""
         places = (("attn_scores", layer), ("pattern", layer))
         if not any(place in self.edits or place in self.capture for place in places):
-            return attention.plain(query, key, value, mask, scale, softcap, fused=not self.model.eager)
-        key, value = (
-            attention.repeat_heads(key, query.shape[1]),
-            attention.repeat_heads(value, query.shape[1]),
-        )
-        square = attention.scores(query, key, mask, scale, softcap)
-        square = self._visit_square(places[0], square, group, query_first)
+            return attention.plain(query, key, value, call, fused=not self.model.eager)
+        n_heads = query.shape[1]
+        square = attention.scores(query, attention.repeat_heads(key, n_heads), call)
+        square = self._visit_square(places[0], square, group)
         cut_any = False
         for place in places:
             cuts = [item for item in self.edits.get(place, ()) if item.edit.operation == "mask"]
-            square, acted = apply_square(square, cuts, group, query_first) if cuts else (square, 0)
+            square, acted = apply_square(square, cuts, group) if cuts else (square, 0)
             self.acted[place] += acted
             cut_any = cut_any or acted > 0
-        pattern = attention.cut(square, mask) if cut_any else attention.softmax(square)
+        pattern = attention.cut(square, call.mask) if cut_any else attention.softmax(square)
         self.cut_rows += int((pattern.sum(-1) == 0).sum()) if cut_any else 0
-        return self._visit_square(places[1], pattern, group, query_first) @ value
+        return self._visit_square(places[1], pattern, group) @ attention.repeat_heads(value, n_heads)
 
-    def _visit_square(self, place: Place, square: Tensor, group: Group, query_first: int) -> Tensor:
+    def _visit_square(self, place: Place, square: Tensor, group: Group) -> Tensor:
+        """Capture and edit an attention square of one group of rows; cuts are made elsewhere."""
         self.visited.add(place)
         if place in self.capture and self.before_edits:
             self.captured[place] = square.clone()
         edits = [item for item in self.edits.get(place, ()) if item.edit.operation != "mask"]
         if edits:
-            square, acted = apply_square(square, edits, group, query_first)
+            square, acted = apply_square(square, edits, group)
             self.acted[place] += acted
         if place in self.capture and not self.before_edits:
             self.captured[place] = square.clone()
         return square
-
-
-def _unpack(packed: Tensor, group: Group) -> Tensor:
-    """[row, head, pos, d_head] of one group out of a packed [1, head, token, d_head]."""
-    own = packed[0, :, group.token : group.token + group.n_tokens]
-    return own.unflatten(1, (group.n_rows, group.length)).transpose(0, 1)

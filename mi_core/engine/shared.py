@@ -17,10 +17,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mi_core.engine.continuation import Continuation, KeysReady, RowKeys
 from mi_core.engine.layout import Layout, packed_layout
 from mi_core.engine.place import Place, Placed, apply_flat
 from mi_core.engine.replay import BaseRun, call_block, tail
-from mi_core.engine.session import KeysReady, Session
+from mi_core.engine.session import Session
 from mi_core.engine.variants import Placing, after_blocks, canonical
 from mi_core.errors import EditError
 from mi_core.model.model import LoadedModel
@@ -117,16 +118,17 @@ class Chunk:
                 row += n_base
         return placed
 
-    def _session(self, layout: Layout, placed: list[Placed], **options: object) -> Session:
-        return Session(
-            self.model,
-            layout,
-            placed,
-            prefix=self.base.prefix,
-            masks=self.base.masks,
-            n_base=self.base.n_rows,
-            **options,  # type: ignore[arg-type]  # two call sites below, both typed there
-        )
+    def _session(
+        self,
+        layout: Layout,
+        placed: list[Placed],
+        *,
+        stop_at_keys: bool = False,
+        key_rows: list[RowKeys] | None = None,
+    ) -> Session:
+        base = self.base
+        continuation = Continuation(base.prefix, base.masks, base.n_rows, stop_at_keys, key_rows)
+        return Session(self.model, layout, placed, continuation=continuation)
 
     def _pack(self) -> Tensor:
         live = self._live()
@@ -155,7 +157,7 @@ class Chunk:
         short = self._layout(self.start)
         for block, rows in self._live():
             block.rows = rows[:, max(0, self.start - block.first) :]
-        second_pass = self._session(short, placed, key_rows=first_pass.group_keys)
+        second_pass = self._session(short, placed, key_rows=first_pass.joined)
         with torch.inference_mode(), second_pass:
             out = call_block(self.model, self.base, layer, self._pack(), short)
         _check(placed, first_pass, second_pass)

@@ -11,60 +11,25 @@ nothing before its first edited layer and position.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mi_core.engine.edits import normalise
+from mi_core.engine.plan import Method, choose_method, chunks, positions_of, remember_speed, token_layers
 from mi_core.engine.replay import BaseRun, base_run
 from mi_core.engine.run import check_tokens, is_out_of_memory, memory_errors, release_cache, run
 from mi_core.engine.shared import Chunk
 from mi_core.engine.variants import Base, Placing, Variant, changes_nothing, place_variants
-from mi_core.errors import Cancelled, InputError, OutOfMemory
+from mi_core.errors import Cancelled, OutOfMemory
 from mi_core.model.model import LoadedModel
-from mi_core.model.structure import values_per_token
 
-Method = Literal["auto", "shared", "full"]
 Reader = Callable[[Tensor], Mapping[str, Tensor]]
 Values = dict[str, np.ndarray]
 OnChunk = Callable[[int, int, np.ndarray, Values], None]
 
-CHUNK_BYTES = (
-    768 * 2**20
-)  # activations of one chunk; small enough for a laptop, large enough for full matrix speed
 LOGIT_BYTES = 128 * 2**20  # logits alive at once: [variants, d_vocab] never exists whole
-CHUNK_SECONDS = 0.7  # a chunk should not last longer, so that figures fill and Cancel is quick
-MIN_CHUNK_TOKENS = 512  # smaller chunks waste matrix speed
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Cost of a sweep, known before anything runs.
-
-    Attributes:
-        variants: variants asked for; `computed` of them need computation, the rest equal the base by
-            causality.
-        computed: see `variants`.
-        rows: base rows; every variant is run on each.
-        token_layers: token-layer evaluations that the shared sweep makes (a token through one block).
-        token_layers_full: the same for a whole forward pass per variant.
-        flops: floating-point operations of the chosen method, matrix products only.
-        seconds: estimate from the model's measured speed; NaN when nothing was measured yet.
-        method: "shared" or "full".
-        reason: why that method.
-    """
-
-    variants: int
-    computed: int
-    rows: int
-    token_layers: int
-    token_layers_full: int
-    flops: float
-    seconds: float
-    method: Literal["shared", "full"]
-    reason: str
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -86,49 +51,6 @@ class SweepResult:
     method: str
     seconds: float
     cancelled: bool = False
-
-
-def plan(
-    model: LoadedModel, base: Base, variants: Sequence[Variant], *, read_positions: Sequence[int] = (-1,)
-) -> Plan:
-    """Cost of a sweep, from shapes alone; runs nothing."""
-    n_rows, n_pos = base.tokens.shape
-    read = _read_positions(read_positions, n_pos)
-    placings, _ = place_variants(variants, model.structure, n_pos, read)
-    shared = sum(_token_layers(p, n_pos, model.dims.n_layers, min(read)) for p in placings) * n_rows
-    full = len(variants) * n_rows * n_pos * model.dims.n_layers
-    method, reason = _method(model, "auto")
-    used = shared + n_rows * n_pos * model.dims.n_layers if method == "shared" else full
-    heads = len(placings) * n_rows * (len(read) if method == "shared" else n_pos)
-    flops = 2.0 * (used * _block_weights(model) + heads * model.dims.d_model * model.dims.d_vocab)
-    speed = model.token_layers_per_second
-    seconds = used / speed if speed else float("nan")
-    return Plan(len(variants), len(placings), n_rows, shared, full, flops, seconds, method, reason)
-
-
-def _token_layers(placing: Placing, n_pos: int, n_layers: int, start: int) -> int:
-    """Token-layers of one row; in the last layer only the read positions count."""
-    length, depth = n_pos - placing.first, n_layers - placing.entry
-    return 0 if depth == 0 else length * (depth - 1) + min(length, n_pos - start)
-
-
-def _block_weights(model: LoadedModel) -> int:
-    """Matrix entries of one block."""
-    return sum(p.numel() for p in model.structure.blocks[0].parameters() if p.dim() == 2)
-
-
-def _method(model: LoadedModel, method: Method) -> tuple[Literal["shared", "full"], str]:
-    if method != "auto":
-        return method, "as asked"
-    if model.report.replay:
-        return "shared", "layers of this model can be replayed"
-    return "full", "layers of this model cannot be replayed: one whole forward pass per variant"
-
-
-def _read_positions(positions: Sequence[int], n_pos: int) -> list[int]:
-    if not positions or any(not -n_pos <= p < n_pos for p in positions):
-        raise InputError(f"Read positions {tuple(positions)} are not in a prompt of {n_pos} tokens")
-    return sorted(p % n_pos for p in positions)
 
 
 def sweep(
@@ -164,9 +86,9 @@ def sweep(
     """
     started = time.perf_counter()
     _, n_pos = check_tokens(model, base.tokens)
-    positions = _read_positions(read_positions, n_pos)
+    positions = positions_of(read_positions, n_pos)
     edits = tuple(normalise(edit, model.structure, n_pos) for edit in base.edits)
-    chosen, _ = _method(model, method)
+    chosen, _ = choose_method(model, method)
     start = None
     if chosen == "shared":
         with memory_errors(model):
@@ -219,7 +141,10 @@ class _Collector:
 
 
 def _numpy(values: Mapping[str, Tensor]) -> Values:
-    return {name: value.detach().cpu().numpy() for name, value in values.items()}
+    """Readings on the CPU; numpy has no bfloat16, and float32 holds it exactly."""
+    half = torch.bfloat16
+    exact = {name: value.float() if value.dtype == half else value for name, value in values.items()}
+    return {name: value.detach().cpu().numpy() for name, value in exact.items()}
 
 
 def _sweep_full(
@@ -251,7 +176,7 @@ def _sweep_shared(
     silent = {p.index for p in placings if p.entry < n_layers and changes_nothing(p, base.streams[p.entry])}
     placings = [p for p in placings if p.index not in silent]
     collector.put([*equal, *sorted(silent)], collector.base)
-    queue, done, total = _chunks(model, base, placings), 0, max(1, len(placings))
+    queue, done, total = chunks(model, base, placings), 0, max(1, len(placings))
     while queue:
         part = queue.pop(0)
         chunk_started = time.perf_counter()
@@ -268,7 +193,8 @@ def _sweep_shared(
             queue[:0] = [part[: len(part) // 2], part[len(part) // 2 :]]
             continue
         done += len(part)
-        _remember_speed(model, base, part, positions, time.perf_counter() - chunk_started)
+        work = token_layers(part, base.n_rows, base.n_pos, n_layers, min(positions))
+        remember_speed(model, work, time.perf_counter() - chunk_started)
 
 
 def _one_chunk(
@@ -297,33 +223,3 @@ def _one_chunk(
             values.append(_numpy(read(chunk.logits(hidden, slice(begin, begin + step)))))
     joined = {name: np.concatenate([v[name] for v in values]) for name in values[0]}
     collector.put([p.index for p in chunk.order], joined)
-
-
-def _chunks(model: LoadedModel, base: BaseRun, placings: list[Placing]) -> list[list[Placing]]:
-    """Cut the sorted variants into chunks by memory, and by time so that figures fill."""
-    bytes_per_token = values_per_token(model.structure) * torch.finfo(model.dtype).bits // 8
-    budget = CHUNK_BYTES // bytes_per_token
-    if model.token_layers_per_second:
-        quick = int(CHUNK_SECONDS * model.token_layers_per_second / model.dims.n_layers * 2)
-        budget = min(budget, max(MIN_CHUNK_TOKENS, quick))
-    chunks: list[list[Placing]] = []
-    size = budget + 1
-    for placing in placings:
-        tokens = base.n_rows * (base.n_pos - placing.first)
-        if size + tokens > budget:
-            chunks.append([])
-            size = 0
-        chunks[-1].append(placing)
-        size += tokens
-    return chunks
-
-
-def _remember_speed(
-    model: LoadedModel, base: BaseRun, part: list[Placing], positions: list[int], seconds: float
-) -> None:
-    """Keep a running estimate of token-layers per second, for `plan`."""
-    n_layers, start = model.dims.n_layers, min(positions)
-    work = base.n_rows * sum(_token_layers(p, base.n_pos, n_layers, start) for p in part)
-    if work and seconds > 0:
-        speed, old = work / seconds, model.token_layers_per_second
-        model.token_layers_per_second = speed if not old else 0.5 * old + 0.5 * speed

@@ -7,17 +7,13 @@ captures only through these views.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
-import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from mi_core.errors import ModelError, SiteMissing
 from mi_core.model.families import FAMILIES, STRUCTURAL_FALLBACK, Family
+from mi_core.model.views import Point, Side, View
 from mi_core.sites import SITES, site
-
-Side = Literal["input", "output"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,64 +27,6 @@ class Dims:
     d_head: int
     d_mlp: int
     d_vocab: int
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """How a module's tensor holds a site: an optional slice of the last axis, then heads.
-
-    Attributes:
-        heads: number of heads, or None for a plain vector per token.
-        part: (start, stop) on the last axis, or None for all of it.
-        third: with q, k, v inside each head: which of the three; None otherwise.
-        head_first: tensor is [row, head, pos, d_head] instead of [row, pos, head * d_head].
-    """
-
-    heads: int | None = None
-    part: tuple[int, int] | None = None
-    third: int | None = None
-    head_first: bool = False
-
-    def read(self, tensor: Tensor) -> Tensor:
-        """Return the site as [token, *axes]; may share memory with `tensor`."""
-        if self.head_first:
-            return tensor.transpose(1, 2).flatten(0, 1)
-        flat = (
-            tensor.reshape(-1, tensor.shape[-1])
-            if self.heads is None or tensor.dim() < 4
-            else tensor.flatten(0, 1)
-        )
-        if self.third is not None and self.heads is not None:
-            return flat.view(flat.shape[0], self.heads, 3, -1)[:, :, self.third]
-        if self.part is not None:
-            flat = flat[:, self.part[0] : self.part[1]]
-        if self.heads is not None and flat.dim() == 2:
-            flat = flat.reshape(flat.shape[0], self.heads, -1)
-        return flat
-
-    def write(self, tensor: Tensor, new: Tensor) -> Tensor:
-        """A copy of `tensor` in which the site holds `new` ([token, *axes]); `tensor` is not changed."""
-        if self.head_first:
-            rows, _, positions, _ = tensor.shape
-            return new.unflatten(0, (rows, positions)).transpose(1, 2)
-        if self.part is None and self.third is None:
-            return new.reshape(tensor.shape)
-        out = tensor.clone(memory_format=torch.contiguous_format)
-        flat = out.view(-1, out.shape[-1])
-        if self.third is not None and self.heads is not None:
-            flat.view(flat.shape[0], self.heads, 3, -1)[:, :, self.third] = new
-        elif self.part is not None:
-            flat[:, self.part[0] : self.part[1]] = new.reshape(new.shape[0], -1)
-        return out
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A module, a side of it, and the view of the site there."""
-
-    module: nn.Module
-    side: Side
-    view: View
 
 
 def child(root: nn.Module, path: str | None) -> nn.Module | None:
@@ -310,39 +248,3 @@ def _note_missing(structure: Structure) -> None:
         for layer in structure.layers_of(name):
             if (name, layer) not in structure.points:
                 structure.missing[name] = "its module is not where the family keeps it"
-
-
-def values_per_token(structure: Structure) -> int:
-    """Numbers alive per token while one block runs; the planner's memory unit."""
-    dims = structure.dims
-    return 6 * dims.d_model + 3 * dims.d_mlp + 3 * (dims.n_heads + 2 * dims.n_kv_heads) * dims.d_head
-
-
-def embedding_sigma(hf: nn.Module, ids: Tensor | None = None) -> float:
-    """Standard deviation of the token-embedding module's outputs, over all entries (unbiased).
-
-    Measured on the module's output, so Gemma's sqrt(d_model) scale counts (ROME, arXiv 2202.05262, appendix
-    B.1: noise has 3 times this deviation).
-
-    Args:
-        hf: the causal language model.
-        ids: token ids to measure on; None for the whole vocabulary.
-
-    Returns:
-        Residual-stream units.
-    """
-    module = hf.get_input_embeddings()  # type: ignore[operator]  # transformers types this as a tensor or module
-    weight: Float[Tensor, "d_vocab d_embed"] = module.weight
-    device = weight.device if weight.device.type != "meta" else "cpu"
-    chosen = torch.arange(weight.shape[0], device=device) if ids is None else ids.to(device).flatten()
-    with torch.inference_mode():
-        total, square, count = 0.0, 0.0, 0
-        for part in chosen.split(8192):
-            out = module(part).double()
-            total, square, count = (
-                total + float(out.sum()),
-                square + float(out.square().sum()),
-                count + out.numel(),
-            )
-    mean = total / count
-    return float(max(0.0, (square - count * mean * mean) / max(1, count - 1)) ** 0.5)

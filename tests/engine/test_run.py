@@ -7,8 +7,8 @@ import torch
 
 from mi_core.engine import Edit, build_model, run
 from mi_core.errors import EditError, InputError, SiteMissing
+from mi_core.model.measure import embedding_sigma
 from mi_core.model.model import LoadedModel
-from mi_core.model.structure import embedding_sigma
 from mi_core.sites import SITES
 from tests.tiny import FAMILY_NAMES, N_LAYERS, hf_model, tiny, tokens
 

@@ -232,13 +232,14 @@ def test_several_read_positions_equal_full_recompute() -> None:
 
 def test_chunks_do_not_change_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     module = importlib.import_module("mi_core.engine.sweep")
+    planning = importlib.import_module("mi_core.engine.plan")
     model = tiny("qwen3")
     base, variants = Base(tokens(1, N_POS)), every_kind(tiny("qwen3"))
     variants = [
         v for v in variants if all(not isinstance(e.value, Tensor) or e.value.shape[0] == 1 for e in v.edits)
     ]
     whole = sweep(model, base, variants, read=last_logits, method="shared").values["logits"]
-    monkeypatch.setattr(module, "CHUNK_BYTES", 40_000)
+    monkeypatch.setattr(planning, "CHUNK_BYTES", 40_000)
     monkeypatch.setattr(module, "LOGIT_BYTES", 2_000)
     seen: list[int] = []
     parts = sweep(
@@ -270,9 +271,9 @@ def test_plan_counts_token_layers_by_hand() -> None:
 
 
 def test_cancel_keeps_what_is_done_and_leaves_no_hook(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module("mi_core.engine.sweep")
+    planning = importlib.import_module("mi_core.engine.plan")
     model = tiny("llama")
-    monkeypatch.setattr(module, "CHUNK_BYTES", 40_000)
+    monkeypatch.setattr(planning, "CHUNK_BYTES", 40_000)
     variants = every_kind(model)[:60]
 
     def stop(done: int, _total: int, _indices: np.ndarray, _values: dict[str, np.ndarray]) -> None:
