@@ -143,14 +143,16 @@ def find_spans(prompt: TokenizedPrompt, text: str) -> tuple[tuple[int, int], ...
     """Token spans [start, end) of every occurrence of `text`, in order; empty when it does not occur.
 
     A span holds every token that covers one of the characters, so it may reach beyond them: `Needle` in
-    `·Needles`. Occurrences may overlap. Spaces around `text` count only if the prompt has them there.
+    `·Needles`. Occurrences may overlap. Spaces around `text` count only if the prompt has them there, and one
+    at its end never draws in the next word.
     """
     wanted = text if text in prompt.text else text.strip()
     if not wanted:
         return ()
     found, place = [], prompt.text.find(wanted)
+    length = len(wanted.rstrip()) or len(wanted)  # most tokenizers give a space to the word behind it
     while place >= 0:
-        found.append(_covering(prompt, place, place + len(wanted)))
+        found.append(_covering(prompt, place, place + length))
         place = prompt.text.find(wanted, place + 1)
     return tuple(span for span in found if span is not None)
 

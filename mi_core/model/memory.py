@@ -7,7 +7,7 @@ choose their chunks by what is then free.
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -220,7 +220,7 @@ def check_fits(
     spec: ModelSpec,
     device: str,
     *,
-    free: int | None = None,
+    free_on: Callable[[str], int] = free_bytes,
     reclaimable: int = 0,
 ) -> MemoryNeed:
     """Refuse a model that would not fit, before anything is read.
@@ -231,7 +231,7 @@ def check_fits(
         config: content of its config.json.
         spec: how it is to be loaded.
         device: where it goes.
-        free: bytes there; None = ask the device.
+        free_on: tells the free bytes of a device.
         reclaimable: bytes there that are given back before it is loaded (by the model that it replaces).
 
     Returns:
@@ -241,8 +241,7 @@ def check_fits(
         ModelError: kind "too_big": what it needs, what is free, and what would fit.
     """
     need = memory_need(parameters, config, spec.dtype)
-    there = (_free_anywhere() if spec.device_map else free_bytes(device)) if free is None else free
-    there += reclaimable
+    there = reclaimable + (_free_anywhere(free_on) if spec.device_map else free_on(device))
     if need.total <= there:
         return need
     place = "on all devices and the disk" if spec.device_map else f"on {device}"
@@ -250,28 +249,35 @@ def check_fits(
         f"{name!r} does not fit {place}",
         kind="too_big",
         why=f"in {spec.dtype} it needs ~{format_bytes(need.total)}, {format_bytes(there)} free",
-        fix=_what_fits(parameters, config, spec, device, there),
+        fix=_what_fits(parameters, config, spec, device, there, free_on),
     )
 
 
-def _free_anywhere() -> int:
+def _free_anywhere(free_on: Callable[[str], int]) -> int:
     """What accelerate can spread a model over: all GPUs, memory, and the disk for the rest."""
     import torch
 
-    gpus = sum(free_bytes(f"cuda:{index}") for index in range(torch.cuda.device_count()))
-    return gpus + free_bytes("cpu") + shutil.disk_usage(tempfile.gettempdir()).free
+    gpus = sum(free_on(f"cuda:{index}") for index in range(torch.cuda.device_count()))
+    return gpus + free_on("cpu") + shutil.disk_usage(tempfile.gettempdir()).free
 
 
-def _what_fits(parameters: int, config: Mapping[str, Any], spec: ModelSpec, device: str, there: int) -> str:
+def _what_fits(
+    parameters: int,
+    config: Mapping[str, Any],
+    spec: ModelSpec,
+    device: str,
+    there: int,
+    free_on: Callable[[str], int],
+) -> str:
     """The first change that would help."""
     for dtype in ("float32", "bfloat16"):
         need = memory_need(parameters, config, dtype).total
         if BYTES_PER_NUMBER[dtype] < BYTES_PER_NUMBER[spec.dtype] and need <= there:
             return f"Load it in {dtype} (~{format_bytes(need)})"
     smallest = memory_need(parameters, config, "bfloat16").total
-    if device != "cpu" and smallest <= free_bytes("cpu"):
+    if device != "cpu" and smallest <= free_on("cpu"):
         return f"Load it on cpu, in bfloat16 if need be (~{format_bytes(smallest)})"
-    if spec.device_map is None and smallest <= _free_anywhere():
+    if spec.device_map is None and smallest <= _free_anywhere(free_on):
         return (
             'Spread it over devices, memory and disk with device_map="auto" (slow), or choose a smaller model'
         )
