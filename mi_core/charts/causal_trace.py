@@ -13,7 +13,7 @@ import numpy as np
 
 from mi_core.analyses.causal_trace_inputs import KIND_LABELS, METRICS, Kind
 from mi_core.analyses.causal_trace_result import AnswerTokens, CausalTraceResult
-from mi_core.charts.colours import ColourScale
+from mi_core.charts.colours import ColourScale, symmetric_bound
 from mi_core.charts.heatmap import Axis, Panel, describe, heatmap
 from mi_core.charts.text import MINUS, token_label
 from mi_core.charts.theme import ROME_HUES
@@ -123,8 +123,12 @@ def head_panels(result: CausalTraceResult, metric: str) -> list[Panel]:
 
 def kind_title(result: CausalTraceResult, kind: Kind) -> str:
     """Name of a kind for a panel or a legend, with the window where one was used."""
-    window = result.inputs.window if kind in WINDOWED else 1
-    return KIND_LABELS[kind] + (f", w = {window}" if window > 1 else "")
+    return kind_name(kind, result.inputs.window)
+
+
+def kind_name(kind: Kind, window: int) -> str:
+    """Name of a kind; "w" is the number of layers patched together, which only modules can be."""
+    return KIND_LABELS[kind] + (f", w = {window}" if window > 1 and kind in WINDOWED else "")
 
 
 def head_title(result: CausalTraceResult) -> str:
@@ -206,7 +210,7 @@ def trace_scale(
 def _domain(metric: str, corrupted: float, clean: float, numbers: np.ndarray) -> tuple[float, float]:
     known = [value for value in (corrupted, clean, *numbers.tolist()) if math.isfinite(value)]
     if metric in DIVERGING_METRICS:
-        bound = max((abs(value) for value in known), default=1.0) or 1.0
+        bound = symmetric_bound(max((abs(value) for value in known), default=0.0))
         return -bound, bound
     if metric == "top1_flip":
         return 0.0, 1.0

@@ -11,6 +11,7 @@ from mi_core.analyses.causal_trace_result import CausalTraceResult
 from mi_core.charts.causal_trace import kind_title, position_kinds, quantity
 from mi_core.charts.layers import (
     cell_selection,
+    dashes,
     mark_layer,
     name_channel,
     number_channel,
@@ -20,7 +21,7 @@ from mi_core.charts.layers import (
 )
 from mi_core.charts.panels import thinning
 from mi_core.charts.text import legible, literal, number, token_label
-from mi_core.charts.theme import DASHES, SHAPES
+from mi_core.charts.theme import SHAPES
 
 Spec = dict[str, Any]
 Record = dict[str, Any]
@@ -160,7 +161,6 @@ def _points(result: CausalTraceResult, kind: Kind, metric: str, position: int) -
     low, high = (np.where(np.isfinite(end[row]), end[row], values) for end in result.interval(kind, metric))
     shared = {
         "kind": kind,
-        "line": kind,  # dashes under a name of their own stay out of the legend, where they look broken
         "what": kind_title(result, kind),
         "row": position,
         "name": token_label(position, result.tokens[position].visible, marked=result.is_subject(position)),
@@ -248,11 +248,10 @@ def _value_channel(
 def _looks(result: CausalTraceResult, kinds: Sequence[Kind]) -> dict[str, Spec]:
     """Colour, dash and shape of every kind, the same whichever others are drawn."""
     channel = _kind_channel(result, kinds)
-    dashes = {"domain": list(KINDS), "range": [list(dash) for dash in DASHES]}
     shapes = {"domain": list(KINDS), "range": list(SHAPES)}
     return {
         "color": channel,
-        "strokeDash": name_channel("line", scale=dashes, legend=None),
+        "strokeDash": dashes("kind", KINDS),
         "shape": {**channel, "scale": shapes},
     }
 

@@ -85,12 +85,24 @@ def colour_bar(colours: ColourScale) -> Spec:
     return {"values": values, "labelExpr": f"{choices}''", "labelOverlap": False}
 
 
+def symmetric_bound(largest: float) -> float:
+    """End of a diverging scale: the next number with two digits above the largest absolute value.
+
+    Args:
+        largest: absolute value, 0 or more; for 0 the bound is 1.
+    """
+    if largest <= 0:
+        return 1.0
+    unit = 10.0 ** (math.floor(math.log10(largest)) - 1)
+    return float(f"{math.ceil(round(largest / unit, 9)) * unit:.6g}")
+
+
 def bar_ticks(colours: ColourScale) -> list[float]:
     """Values written on the colour bar: marks first, then the ends, then round numbers, none too close."""
     low, high = sorted(colours.domain)
     marks = [value for value, _ in colours.marks if low <= value <= high]
     place = math.log1p if colours.logarithmic else float
-    clearance = 0.17 * (place(high) - place(low))
+    clearance = 0.2 * (place(high) - place(low))
     chosen: list[float] = []
     for value in (*marks, low, high, *_round_numbers(low, high, logarithmic=colours.logarithmic)):
         if all(abs(place(value) - place(other)) >= clearance for other in chosen):

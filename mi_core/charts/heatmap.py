@@ -35,6 +35,7 @@ class Axis:
         ids: number of every position that a selection returns; default 0, 1, 2...
         marked: indices drawn in bold, such as the subject's tokens.
         names: text of every position for the tooltip; default `labels`.
+        whole: never cut a label short; for labels that we write ourselves.
     """
 
     field: str
@@ -43,6 +44,7 @@ class Axis:
     ids: tuple[int, ...] = ()
     marked: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
+    whole: bool = False
 
     def __post_init__(self) -> None:
         """Fill in the defaults; every position needs a label, a number and a name."""
@@ -223,7 +225,7 @@ def _value_layer(colours: ColourScale) -> Spec:
 def _tooltip(rows: Axis, columns: Axis, value: Spec) -> list[Spec]:
     return [
         {"field": "what", "type": "nominal", "title": "panel"},
-        {"field": "name", "type": "nominal", "title": rows.title or rows.field},
+        {"field": "name", "type": "nominal", "title": rows.title.lower()},
         {"field": columns.field, "type": "ordinal", "title": columns.title.lower()},
         {"type": "nominal", **value},
     ]
@@ -250,6 +252,7 @@ def row_axis(rows: Axis) -> Spec:
         "grid": False,
         "domain": False,
         "ticks": False,
+        **({"labelLimit": 0} if rows.whole else {}),
     }
 
 
@@ -302,7 +305,7 @@ def describe(panels: Sequence[Panel], rows: Axis, columns: Axis, colours: Colour
     """A sentence or two that stand for the figure where it cannot be seen."""
     low, high = sorted(colours.domain)
     parts = [
-        f"Heatmap of {colours.heading}: {len(rows.labels)} rows ({rows.title.lower() or rows.field}) by "
+        f"Heatmap of {colours.heading}: {len(rows.labels)} rows ({rows.title.lower()}) by "
         f"{len(columns.labels)} columns ({columns.title.lower()}), "
         f"{len(panels)} panel{'s' if len(panels) > 1 else ''}, colours from {number(low)} to {number(high)}."
     ]

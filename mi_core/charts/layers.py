@@ -1,6 +1,10 @@
 """Small words for writing Vega-Lite: channels and layers."""
 
+from collections.abc import Sequence
 from typing import Any
+
+from mi_core.charts.text import literal
+from mi_core.charts.theme import DASHES
 
 Spec = dict[str, Any]
 
@@ -43,3 +47,12 @@ def mark_layer(
 def cell_selection(*fields: str) -> list[Spec]:
     """The selection of every figure of cells: a click gives `cell` with these fields."""
     return [{"name": "cell", "select": {"type": "point", "fields": list(fields), "toggle": False}}]
+
+
+def dashes(field: str, names: Sequence[str]) -> Spec:
+    """A dash per name, without a scale: with one the dashes get into the legend and break its symbols."""
+    tests = [
+        {"test": f"datum.{field} === {literal(name)}", "value": list(dash)}
+        for name, dash in zip(names, DASHES, strict=False)
+    ]
+    return {"condition": tests, "value": [1, 0]}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mi_core.analyses.causal_trace_inputs import METRICS, CausalTraceInputs, Kind
+from mi_core.analyses.causal_trace_inputs import METRICS, Kind, WindowConvention
 from mi_core.analyses.causal_trace_result import CausalTraceResult
 from mi_core.charts.causal_trace import (
     answer_text,
@@ -13,8 +13,9 @@ from mi_core.charts.causal_trace import (
     trace_scale,
 )
 from mi_core.charts.text import legible, number, token_label
+from mi_core.provenance import Provenance
 
-MAX_PROMPT = 300
+MAX_PROMPT = 300  # characters of a prompt in a caption
 _RESTORED = {
     "state": "residual state",
     "attn": "attention output",
@@ -44,7 +45,7 @@ def trace_caption(result: CausalTraceResult, metric: str, kinds: Sequence[Kind])
     unrun = sum(int((~result.grids[kind].done).sum()) for kind in kinds)
     if unrun:
         parts.append(f"{unrun} hatched cells were not run.")
-    return " ".join([*parts, _model(result)])
+    return " ".join([*parts, model_sentence(result.provenance)])
 
 
 def curve_caption(result: CausalTraceResult, metric: str, kinds: Sequence[Kind], position: int) -> str:
@@ -59,7 +60,7 @@ def curve_caption(result: CausalTraceResult, metric: str, kinds: Sequence[Kind],
     return " ".join([
         f"{_what(result, kinds)} Shown: {_quantity(result, metric)} at token {token}"
         f"{_average(result)}; rings mark the best layer.{band}",
-        _corruption(result), _ends(result, metric, colour=False), _model(result),
+        _corruption(result), _ends(result, metric, colour=False), model_sentence(result.provenance),
     ])  # fmt: skip
 
 
@@ -71,7 +72,7 @@ def severed_caption(result: CausalTraceResult, metric: str, position: int) -> st
         f"one layer: as it is, and with that token's attention or MLP outputs held at their corrupted values "
         f"in all layers (severed). Effect = value minus that of the run with nothing put back, "
         f"{number(result.baseline(metric))}{_average(result)}.",
-        _corruption(result), _model(result),
+        _corruption(result), model_sentence(result.provenance),
     ])  # fmt: skip
 
 
@@ -79,7 +80,7 @@ def cell_caption(result: CausalTraceResult, cell: str) -> str:
     """Caption of the most probable tokens at one cell."""
     return " ".join([
         f"Most probable next tokens in the clean run, the corrupted run and the run with the patch at {cell}"
-        f"{_average(result)}.", _corruption(result), _model(result),
+        f"{_average(result)}.", _corruption(result), model_sentence(result.provenance),
     ])  # fmt: skip
 
 
@@ -88,7 +89,7 @@ def samples_caption(result: CausalTraceResult, metric: str, cell: str) -> str:
     return " ".join([
         f"{_quantity(result, metric)} in the clean run, the corrupted run and the run with the patch at "
         f"{cell}: one point per noise sample (n = {result.n_samples}), a bar at the mean.",
-        _corruption(result), _model(result),
+        _corruption(result), model_sentence(result.provenance),
     ])  # fmt: skip
 
 
@@ -101,7 +102,8 @@ def _what(result: CausalTraceResult, kinds: Sequence[Kind]) -> str:
     place = _head_place(result) if tuple(kinds) == ("head",) else "of one token (row) at one layer (column)"
     return (
         f"Causal trace of {quoted(inputs.prompt)} \u2192 {answer_text(result.answer)}. Each cell: the "
-        f"{source} {listed} {place} is put into the {base} run{_windows(inputs, kinds)}."
+        f"{source} {listed} {place} is put into the {base} run"
+        f"{window_clause(inputs.window, inputs.window_convention, kinds)}."
     )
 
 
@@ -112,20 +114,21 @@ def _head_place(result: CausalTraceResult) -> str:
     return f"(row) of one layer (column), at token {token_label(position, result.tokens[position].visible)}"
 
 
-def _windows(inputs: CausalTraceInputs, kinds: Sequence[Kind]) -> str:
-    if inputs.window == 1 or not {"attn", "mlp"} & set(kinds):
+def window_clause(window: int, convention: WindowConvention, kinds: Sequence[Kind]) -> str:
+    """Which layers are patched together; empty for single layers."""
+    names = [name for kind, name in (("attn", "attention"), ("mlp", "MLP")) if kind in kinds]
+    if window == 1 or not names:
         return ""
-    before, after = window_reach(inputs)
-    convention = f", the {inputs.window_convention}'s convention" if inputs.window % 2 == 0 else ""
-    which = " and ".join(name for kind, name in (("attn", "attention"), ("mlp", "MLP")) if kind in kinds)
+    before, after = window_reach(window, convention)
+    said = f", the {convention}'s convention" if window % 2 == 0 else ""
     reach = f"layers l \u2212 {before} to l + {after}"
-    return f"; {which}: in {reach} together (window of {inputs.window}{convention})"
+    return f"; {' and '.join(names)}: in {reach} together (window of {window}{said})"
 
 
-def window_reach(inputs: CausalTraceInputs) -> tuple[int, int]:
+def window_reach(window: int, convention: WindowConvention) -> tuple[int, int]:
     """Layers before and after the centre of a window, before it is cut at the model's ends."""
-    before = inputs.window // 2 - (1 if inputs.window_convention == "paper" and inputs.window % 2 == 0 else 0)
-    return before, inputs.window - 1 - before
+    before = window // 2 - (1 if convention == "paper" and window % 2 == 0 else 0)
+    return before, window - 1 - before
 
 
 def _corruption(result: CausalTraceResult) -> str:
@@ -169,8 +172,8 @@ def _ends(result: CausalTraceResult, metric: str, *, colour: bool = True) -> str
     )
 
 
-def _model(result: CausalTraceResult) -> str:
-    origin = result.provenance
+def model_sentence(origin: Provenance | None) -> str:
+    """Which model, number format and weights the numbers come from; empty where there is no model."""
     if origin is None:
         return ""
     name, weights = legible(origin.model), origin.fingerprint[:12]

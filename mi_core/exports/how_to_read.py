@@ -18,7 +18,7 @@ SEVERED = (
     "same token; if it does not shrink when attention is severed, later attention at that token is not "
     "needed (Meng et al., 2022, section 2)."
 )
-CELL = "What the model would say next: in the clean run, in the corrupted run, and with this one value patched."
+CELL = "What the model would say next: clean, corrupted, and with this one value patched."
 SAMPLES = (
     "One point per draw of the noise. All cells use the same draws, so that a difference between two "
     "cells is not a difference of their noise."

@@ -37,7 +37,8 @@ def with_record(pdf: bytes, *, title: str, subject: str, record_json: str) -> by
     information = b"".join(b"/" + key.encode() + b" " + value + b"\n" for key, value in entries.items())
     body = pdf if pdf.endswith(b"\n") else pdf + b"\n"
     placed = body + b"%d 0 obj\n<<\n%s>>\nendobj\n" % (number, information)
-    table = b"xref\n%d 1\n%010d 00000 n\r\n" % (number, len(body))
+    # Some readers want every section to begin with object 0, the head of the list of free objects.
+    table = b"xref\n0 1\n0000000000 65535 f\r\n%d 1\n%010d 00000 n\r\n" % (number, len(body))
     end = b"trailer\n<<\n/Size %d\n%s\n/Info %d 0 R\n/Prev %d\n>>\nstartxref\n%d\n%%%%EOF\n" % (
         number + 1, root[0], number, int(trailer[2]), len(placed),
     )  # fmt: skip

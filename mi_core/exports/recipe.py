@@ -1,6 +1,8 @@
 """Programs that make a figure's numbers again through the library's public doors, and check them."""
 
+from mi_core.analyses.causal_trace_average_types import CausalTraceAverageResult
 from mi_core.analyses.causal_trace_result import CausalTraceResult
+from mi_core.provenance import Provenance
 
 # Two machines add in different orders; what that costs grows with the rounding of the number format.
 _TOLERANCES = {"float64": 1e-8, "float32": 1e-3, "bfloat16": 0.1, "float16": 0.05}
@@ -21,7 +23,7 @@ from mi_core.analyses import CausalTraceInputs, causal_trace
 stored = json.loads(Path(__file__).with_name("data.json").read_text(encoding="utf-8"))["result"]
 
 model = load_model({spec})
-assert model.fingerprint == {fingerprint!r}, f"other weights: {{model.fingerprint}}"
+assert model.fingerprint == {fingerprint}, f"other weights: {{model.fingerprint}}"
 
 result = causal_trace(
     model,
@@ -48,13 +50,57 @@ def causal_trace_recipe(result: CausalTraceResult) -> str:
     origin = result.provenance
     if origin is None:
         return ""
-    spec = (
-        f"ModelSpec(name={origin.model!r}, revision={origin.revision!r}, dtype={origin.dtype!r}, "
-        f"attention={origin.attention!r})"
-    )
     return _CAUSAL_TRACE.format(
-        spec=spec,
-        fingerprint=origin.fingerprint,
+        spec=_spec(origin),
+        fingerprint=ascii(origin.fingerprint),
         inputs=ascii(result.inputs),
         tolerance=_TOLERANCES.get(origin.dtype, 0.1),
+    )
+
+
+_CAUSAL_TRACE_AVERAGE = '''"""Makes this average of causal traces again and compares it with data.json.
+
+Run it with Lantern installed (`pip install -e .` in its folder): python recipe.py
+The prompts are in data.json.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from mi_core import ModelSpec, load_model
+from mi_core.analyses import CausalTraceAverageInputs, causal_trace_average
+
+stored = json.loads(Path(__file__).with_name("data.json").read_text(encoding="utf-8"))["result"]
+
+model = load_model({spec})
+assert model.fingerprint == {fingerprint}, f"other weights: {{model.fingerprint}}"
+
+result = causal_trace_average(model, CausalTraceAverageInputs.from_dict(stored["inputs"]))
+
+for kind, values in stored["sums"].items():
+    np.testing.assert_allclose(
+        result.sums[kind], np.array(values), rtol={tolerance}, atol={tolerance}, err_msg=kind
+    )
+print("The numbers agree with data.json.")
+'''
+
+
+def causal_trace_average_recipe(result: CausalTraceAverageResult) -> str:
+    """A program that repeats an average of causal traces; empty for a result without a model."""
+    origin = result.provenance
+    if origin is None:
+        return ""
+    return _CAUSAL_TRACE_AVERAGE.format(
+        spec=_spec(origin),
+        fingerprint=ascii(origin.fingerprint),
+        tolerance=_TOLERANCES.get(origin.dtype, 0.1),
+    )
+
+
+def _spec(origin: Provenance) -> str:
+    return (
+        f"ModelSpec(name={origin.model!a}, revision={origin.revision!a}, "
+        f"dtype={origin.dtype!a}, attention={origin.attention!a})"
     )

@@ -3,7 +3,6 @@
 import re
 import unicodedata
 from html import escape, unescape
-from itertools import groupby
 
 RECORD_ID = "lantern-figure"
 _TEXT = re.compile(r"(<text\b[^>]*>)(.*?)(</text>)", re.DOTALL)
@@ -16,83 +15,55 @@ _CJK = (
     "PingFang SC",
     "Yu Gothic",
     "Microsoft YaHei",
-    "SimSun",
 )
-_KOREAN = ("Noto Sans CJK KR", "Apple SD Gothic Neo", "Malgun Gothic")
-_SYMBOLS = (
-    "DejaVu Sans", "Noto Sans Symbols 2", "Noto Sans Symbols", "Noto Sans Math", "Segoe UI Symbol",
-    "Apple Symbols", "Arial Unicode MS",
-)  # fmt: skip
-_EMOJI = (
-    "Noto Emoji",
-    "Noto Sans Symbols 2",
-    "Noto Color Emoji",
-    "Segoe UI Emoji",
-    "Apple Color Emoji",
-    "DejaVu Sans",
-)
+_KOREAN = ("Noto Sans CJK KR", "Noto Sans CJK JP", "Apple SD Gothic Neo", "Malgun Gothic")
+_WIDE = ("DejaVu Sans", "Segoe UI Symbol", "Arial Unicode MS")  # letters of many scripts, arrows, signs
 _SCRIPTS = {
-    "CJK": _CJK,
-    "HIRAGANA": _CJK,
-    "KATAKANA": _CJK,
-    "IDEOGRAPHIC": _CJK,
-    "FULLWIDTH": _CJK,
+    **dict.fromkeys(("CJK", "HIRAGANA", "KATAKANA", "IDEOGRAPHIC", "FULLWIDTH"), _CJK),
     "HANGUL": _KOREAN,
+    **dict.fromkeys(("HEBREW", "ARABIC", "GEORGIAN", "ARMENIAN"), _WIDE),
 }
 _OURS = {"LATIN", "GREEK", "CYRILLIC", "DIGIT", "SUPERSCRIPT", "SUBSCRIPT"}
-# Symbols above U+2190 that Liberation Sans and Arial have.
-_COVERED = set("\u2190\u2191\u2192\u2193\u2194\u2195\u2202\u2206\u220f\u2211\u2212\u221a\u221e\u2229\u222b"
-               "\u2248\u2260\u2264\u2265\u25a0\u25a1\u25b2\u25ba\u25bc\u25c4\u25ca\u25cb\u25cf")  # fmt: skip
+# Symbols above U+2190 that Arial and Liberation Sans have.
+_COVERED = frozenset(
+    "\u2190\u2191\u2192\u2193\u2194\u2195\u2202\u2206\u220f\u2211\u2212\u221a\u221e\u2229\u222b\u2248\u2260"
+    "\u2264\u2265\u25a0\u25a1\u25b2\u25ba\u25bc\u25c4\u25ca\u25cb\u25cf"
+)
 
 
 def with_fonts(svg: str) -> str:
-    """Name a font for every stretch of text that Arial has no letters for.
+    """Name a font for every text that has characters which Arial lacks.
 
-    The converter looks for one substitute for a whole text and draws boxes if there is none; stretches of one
-    script each find theirs, here and wherever the SVG is opened.
+    Otherwise the converter takes any font that covers the whole text, often a bold or a serif one. Fonts that
+    have the Latin letters too come first, because the converter sets a whole text in one font if it can.
     """
-    return _TEXT.sub(lambda found: found[1] + _with_spans(found[2]) + found[3], svg)
+    return _TEXT.sub(_with_font, svg)
 
 
-def _with_spans(inner: str) -> str:
-    """The content of a text element; line spans inside it stay."""
-    parts = re.split(r"(<[^>]*>)", inner)
-    return "".join(part if part.startswith("<") else _spans(unescape(part)) for part in parts)
+def _with_font(found: re.Match[str]) -> str:
+    opening, inner, closing = found.groups()
+    text = unescape(re.sub(r"<[^>]*>", "", inner))
+    families = () if text.isascii() else families_for(text)
+    if families:
+        named = ", ".join(f"'{family}'" for family in families)
+        opening = opening.replace('font-family="', f'font-family="{named}, ', 1)
+    return opening + inner + closing
 
 
-def _spans(text: str) -> str:
-    if text.isascii():
-        return escape(text, quote=False)
-    families: list[tuple[str, ...]] = []
+def families_for(text: str) -> tuple[str, ...]:
+    """Font families to try first, for the first character that Arial lacks; none if it has them all."""
     for character in text:
-        found = families_for(character)
-        families.append(found if found is not None else (families[-1] if families else ()))
-    pieces = []
-    for family, group in groupby(zip(families, text, strict=True), key=lambda pair: pair[0]):
-        piece = escape("".join(character for _, character in group), quote=False)
-        listed = ", ".join((*family, "Arial", "Liberation Sans", "sans-serif"))
-        pieces.append(f'<tspan font-family="{listed}">{piece}</tspan>' if family else piece)
-    return "".join(pieces)
-
-
-def families_for(character: str) -> tuple[str, ...] | None:
-    """Font families for a character: () = the figure's own, None = those of the character before."""
-    code = ord(character)
-    if unicodedata.category(character) in {"Mn", "Me", "Cf"}:
-        return None
-    if code < 0x250 or character in _COVERED or 0x2010 <= code <= 0x2044:
-        return ()
-    script = unicodedata.name(character, "").split(" ")[0].split("-")[0]
-    if script in _OURS:
-        return ()
-    if script in _SCRIPTS:
-        return _SCRIPTS[script]
-    if code >= 0x1F000:
-        return _EMOJI
-    if unicodedata.category(character)[0] in "LM":
-        name = script.capitalize()
-        return (f"Noto Sans {name}", f"Noto Naskh {name}", f"Noto Serif {name}", "DejaVu Sans", "Segoe UI")
-    return _SYMBOLS
+        code = ord(character)
+        if code < 0x250 or character in _COVERED or 0x2000 <= code <= 0x2069:
+            continue
+        script = unicodedata.name(character, "").split(" ")[0].split("-")[0]
+        if script in _OURS:
+            continue
+        if script in _SCRIPTS:
+            return _SCRIPTS[script]
+        is_letter = unicodedata.category(character)[0] in "LM" and code < 0x1F000
+        return (f"Noto Sans {script.capitalize()}", *_WIDE) if is_letter else _WIDE
+    return ()
 
 
 def in_inches(svg: str, units_per_inch: float) -> str:
