@@ -1,7 +1,8 @@
 """Lantern's launcher: `streamlit run app.py`.
 
-The frame that draws every page is `pages/shared/frame.py`. It is not this file, because Streamlit takes a `pages` folder beside the main script
-for its old multipage layout and would then show a deep link without the frame.
+The frame that draws every page is `pages/shared/frame.py`. It is not this file, because Streamlit takes a
+`pages` folder beside the main script for its old multipage layout and would then show a deep link without
+the frame.
 """
 
 from __future__ import annotations
@@ -38,5 +39,8 @@ app = st.App(
     str(ROOT / "pages" / "shared" / "frame.py"),
     lifespan=lifespan,
     routes=[Route("/api/health", health)],
-    middleware=[Middleware(SecurityHeaders), *([Middleware(TokenGate, token=access_token())] if access_token() else [])],
+    middleware=[
+        Middleware(SecurityHeaders),
+        *([Middleware(TokenGate, token=access_token())] if access_token() else []),
+    ],
 )

@@ -6,7 +6,8 @@ from pages.shared.trace_page import draw_average_tab, draw_trace_tab
 
 st.title("Causal trace")
 st.caption(
-    "Spoil the subject, then put one clean piece of the computation back at a time: where the answer returns, the model carries it."
+    "Spoil the subject, then put one clean piece of the computation back at a time: where the answer "
+    "returns, the model carries it."
 )
 
 one, average = st.tabs(["One prompt", "Average over a prompt set"], key="trace_tabs", on_change="rerun")

@@ -6,7 +6,8 @@ from pages.shared.home_view import draw_cards, draw_first_figure, draw_start
 
 st.title("See inside a language model")
 st.caption(
-    "Lantern opens a model, asks one question per page, answers it with exact forward passes, and lets you take the figure away."
+    "Lantern opens a model, asks one question per page, answers it with exact forward passes, and lets you "
+    "take the figure away."
 )
 draw_first_figure()
 draw_cards()

@@ -21,7 +21,7 @@ _KINDS_WITH_ICON = {"OutOfMemory": ":material/memory:"}
 
 @contextmanager
 def boundary(where: str) -> Iterator[None]:
-    """Show an error of the page inside the page; a stop or a rerun passes through (Streamlit raises BaseException for those).
+    """Show an error of the page inside the page; a stop or a rerun passes through (a BaseException).
 
     Args:
         where: what was being drawn, for the report.
@@ -30,7 +30,7 @@ def boundary(where: str) -> Iterator[None]:
         yield
     except LanternError as error:
         show_error(error)
-    except Exception as error:  # the wall itself: a bug in one page must not take the frame and the user's work with it
+    except Exception as error:  # the wall itself: a bug in a page must not take the frame with it
         show_bug(error, where)
 
 

@@ -31,7 +31,7 @@ class ResultCache:
             return self._entries[key][0]
 
     def put(self, key: Hashable, value: Any) -> None:
-        """Store a result and drop the oldest ones until the rest fits; one that is too big alone is not kept."""
+        """Store a result and drop the oldest ones until all fit; one too big alone is not kept."""
         size = size_of(value)
         with self._lock:
             self._forget(key)

@@ -1,4 +1,4 @@
-"""The list of pages. Navigation, Home, links and tests read it; adding a page is one row here and one file in `pages`."""
+"""The list of pages, read by navigation, Home, links and tests; a new page is one row and one file."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ PAGES = (
         "Where does the model keep what it needs for its answer?",
         tuple(trace_fields.FIELDS),
     ),
-    PageCard("help", "Help", "Learn", ":material/help:", "What do the figures mean, and what are their limits?"),
+    PageCard(
+        "help", "Help", "Learn", ":material/help:", "What do the figures mean, and what are their limits?"
+    ),
 )
 
 FRAME_FIELDS: list[LinkField] = [*prompt_state.FIELDS, *selection.FIELDS]

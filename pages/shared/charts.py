@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import streamlit as st
 
 from pages.shared.theme import theme_name
 
-Spec = dict[str, Any]
-
 
 def draw_chart(
-    spec: Spec,
+    spec: Mapping[str, Any],
     *,
     key: str,
     alt: str,
@@ -31,7 +29,9 @@ def draw_chart(
 
     drawn = styled(spec, theme=theme_name())
     drawn.pop("width")  # the page's column decides
-    drawn["padding"] = dict.fromkeys(("left", "right", "top", "bottom"), drawn["padding"])  # Streamlit writes into it
+    drawn["padding"] = dict.fromkeys(
+        ("left", "right", "top", "bottom"), drawn["padding"]
+    )  # Streamlit writes into it
     if on_cell is None:
         st.vega_lite_chart(None, drawn, theme=None, key=key, width="stretch", alt=alt)
         return

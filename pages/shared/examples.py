@@ -1,7 +1,8 @@
 """Examples to start from: prompts with every setting, and the results that were stored for them.
 
-`assets/presets/make.py` runs them on the bundled model and writes one file each; Home shows those files, so that the first figure is
-there before the model is. What an example promises (`see`) is checked by the program that stores it.
+`assets/presets/make.py` runs them on the bundled model and writes one file each; Home shows those files, so
+that the first figure is there before the model is. What an example promises (`see`) is checked by the
+program that stores it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import streamlit as st
 from mi_core.errors import InputError
 
 if TYPE_CHECKING:
+    from mi_core.analyses.causal_trace_inputs import CausalTraceInputs
     from mi_core.analyses.causal_trace_result import CausalTraceResult
+    from pages.shared.hub import About
 
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "presets"
 MAX_BYTES = 20_000_000
@@ -161,3 +164,15 @@ def values_of(item: Example) -> dict[str, Any]:
     """Every value that the example sets, with the subject's positions when they are stored."""
     known = stored(item.name)
     return {**item.values, "model": "atlas", **({} if known is None else known.values)}
+
+
+def stored_result(about: About, inputs: CausalTraceInputs) -> CausalTraceResult | None:
+    """The stored result for exactly these inputs on exactly these weights, if an example has it."""
+    for item in EXAMPLES:
+        known = stored(item.name)
+        made_with = None if known is None else known.result.provenance
+        if known is None or made_with is None or known.result.inputs != inputs:
+            continue
+        if (made_with.fingerprint, made_with.dtype) == (about.fingerprint, about.dtype):
+            return known.result
+    return None

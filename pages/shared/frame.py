@@ -1,6 +1,7 @@
 """The frame around every page: navigation, model, prompt, then the page inside its error boundary.
 
-This is the script that Streamlit runs (see `app.py`); the page files run inside it, on the first visit of a deep link too.
+This is the script that Streamlit runs (see `app.py`); the page files run inside it, on the first visit of a
+deep link too.
 """
 
 import sys
@@ -14,12 +15,16 @@ if str(ROOT) not in sys.path:  # tests run this file without the launcher
 
 from pages.shared import catalogue, link  # noqa: E402
 from pages.shared.boundary import boundary  # noqa: E402
+from pages.shared.examples import EXAMPLES, values_of  # noqa: E402
 from pages.shared.header import draw_header  # noqa: E402
 from pages.shared.sidebar import draw_sidebar  # noqa: E402
 from pages.shared.theme import ASSETS, apply_style  # noqa: E402
 
 st.set_page_config(
-    page_title="Lantern", page_icon=str(ASSETS / "icons" / "lantern.svg"), layout="wide", initial_sidebar_state="auto"
+    page_title="Lantern",
+    page_icon=str(ASSETS / "icons" / "lantern.svg"),
+    layout="wide",
+    initial_sidebar_state="auto",
 )
 
 
@@ -36,10 +41,13 @@ def _run() -> None:
     pages = catalogue.streamlit_pages()
     chosen = st.navigation(catalogue.sections(pages), expanded=True)
     card = next(c for c in catalogue.PAGES if pages[c.name].title == chosen.title)
-    link.take_link(catalogue.all_fields(), card.name)
+    if link.take_link(catalogue.all_fields(), card.name):
+        st.session_state.update(values_of(EXAMPLES[0]))  # a first visit starts with something to see
     apply_style()
     st.logo(
-        str(ASSETS / "icons" / "lantern_wordmark.svg"), icon_image=str(ASSETS / "icons" / "lantern.svg"), size="large"
+        str(ASSETS / "icons" / "lantern_wordmark.svg"),
+        icon_image=str(ASSETS / "icons" / "lantern.svg"),
+        size="large",
     )
     with st.sidebar, boundary("the sidebar"):
         draw_sidebar()

@@ -42,14 +42,16 @@ def _prompt_row(card: PageCard) -> None:
             key="subject",
             width=120,
             placeholder="e.g. 1-4",
-            help="Positions of the tokens that name the subject, such as 1-4. Or click the first and the last one below.",
+            help="Positions of the tokens that name the subject, such as 1-4. Or click the first and the "
+            "last one below.",
         )
         st.text_input(
             "Target",
             key="answer",
             width=140,
             placeholder="top token",
-            help="The answer whose probability is followed. Empty: the token that the model itself finds most probable.",
+            help="The answer whose probability is followed. Empty: the token that the model itself finds "
+            "most probable.",
         )
         st.text_input(
             "Compare with",
@@ -73,7 +75,9 @@ def _second_shown() -> bool:
 
 
 def _second_row(card: PageCard, about: About | None, first: TokenizedPrompt | None) -> TokenizedPrompt | None:
-    _prompt_input("Second prompt", "second_prompt", "The same sentence with another subject, as many tokens long")
+    _prompt_input(
+        "Second prompt", "second_prompt", "The same sentence with another subject, as many tokens long"
+    )
     return _tokens_row("second_prompt", about, clickable=False, first=first)
 
 
@@ -144,7 +148,9 @@ def _hint(about: About | None, tokens: TokenizedPrompt | None) -> None:
     elif span is None:
         parts.append("no subject chosen: click its first and its last token")
     elif span[1] > len(tokens):
-        parts.append(f":orange[the subject ends at token {span[1] - 1}, the prompt at token {len(tokens) - 1}]")
+        parts.append(
+            f":orange[the subject ends at token {span[1] - 1}, the prompt at token {len(tokens) - 1}]"
+        )
     else:
         parts.append(f"subject {code(tokens.text_of(*span).strip())}")
     parts += [f":orange[{plain(warning)}]" for warning in prompt_warnings(tokens, about.tokenizer)]

@@ -1,4 +1,4 @@
-"""What Home shows: a stored figure at once, cards that lead to pages with everything set, and how to go on."""
+"""What Home shows: a stored figure at once, cards that lead to pages with everything set, a start."""
 
 from __future__ import annotations
 
@@ -28,12 +28,19 @@ def _draw_stored(item: Stored) -> None:
     st.subheader(item.example.question)
     st.markdown(item.example.see)
     draw_chart(
-        trace_heatmap(item.result, metric), key=f"home_{item.example.name}", alt=describe_trace(item.result, metric)
+        trace_heatmap(item.result, metric),
+        key=f"home_{item.example.name}",
+        alt=describe_trace(item.result, metric),
     )
     provenance = item.result.provenance
-    made = "" if provenance is None else f" Stored result of {plain(provenance.model)}, {provenance.created[:10]}."
+    made = (
+        ""
+        if provenance is None
+        else f" Stored result of {plain(provenance.model)}, {provenance.created[:10]}."
+    )
     st.caption(
-        f"Each cell: the subject is spoilt with noise, and one piece (token × layer) is put back. Bright: the answer "
+        "Each cell: the subject is spoilt with noise, and one piece is put back at one token and layer. "
+        "Bright: the answer "
         f"{plain(''.join(item.result.answer.visible))} returns.{made}"
     )
     _open_link(item.example, "Open it, click cells, change it", ":material/open_in_full:")
@@ -42,11 +49,10 @@ def _draw_stored(item: Stored) -> None:
 def draw_cards() -> None:
     """The other examples."""
     st.subheader("Start with a question")
-    columns = st.grid("auto", min_column_width=250)
+    columns = st.grid(2, min_column_width=280)
     for item in EXAMPLES[1:]:
         with columns, st.container(border=True, key=f"card_{item.name}", height="stretch"):
-            st.markdown(f"#### {item.title}")
-            st.markdown(item.question)
+            st.markdown(f"#### {item.title}\n\n{item.question}")
             st.caption(item.see)
             _open_link(item, "Open", ":material/arrow_forward:")
 
@@ -63,10 +69,12 @@ def draw_start() -> None:
     """How to go on with one's own prompt and model."""
     st.subheader("Then try your own")
     st.markdown(
-        "1. **Type a prompt** above. It should end just before its answer; the chips show what the model reads.\n"
+        "1. **Type a prompt** above. It should end just before its answer; the chips show what the model "
+        "reads.\n"
         "2. **Mark the subject**: click its first and its last token.\n"
-        "3. **Open Causal trace** and press Run. Click a cell to see what changed there; the address bar always holds a link "
-        "to exactly what you see.\n\n"
-        "Atlas, the bundled model, is small and made for learning: it knows about a thousand facts. In the sidebar you can choose any "
-        "model in your Hugging Face cache or type the path of a folder. Nothing leaves this machine."
+        "3. **Open Causal trace** and press Run. Click a cell to see what changed there; the address bar "
+        "always holds a link to exactly what you see.\n\n"
+        "Atlas, the bundled model, is small and made for learning: it knows about a thousand facts. In the "
+        "sidebar you can choose any model in your Hugging Face cache or type the path of a folder. Nothing "
+        "leaves this machine."
     )

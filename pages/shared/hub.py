@@ -1,8 +1,8 @@
 """The models of this process: one in memory at a time, owned by one worker thread, known to all browser tabs.
 
-Pages ask the hub for three things: what is known about a model (its tokenizer and sizes outlive the weights), to load it, and
-to run something on it. A run that finds another model in memory brings its own back first, so tabs with different models
-never mix; they only take turns.
+Pages ask the hub for three things: what is known about a model (its tokenizer and sizes outlive the
+weights), to load it, and to run something on it. A run that finds another model in memory brings its own
+back first, so tabs with different models never mix; they only take turns.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class ModelState:
     """Where a model stands, for the sidebar.
 
     Attributes:
-        phase: "absent", "queued", "loading", "ready" (in memory), "away" (known, another one is in memory) or "failed".
+        phase: "absent", "queued", "loading", "ready" (in memory), "away" (known, another one is in memory)
+            or "failed".
         fraction: of loading, 0 to 1.
         text: what is being done.
         ahead: runs before it, when queued.
@@ -99,7 +100,7 @@ class ModelHub:
         self._about: OrderedDict[ModelSpec, About] = OrderedDict()
         self._loads: dict[ModelSpec, Job] = {}
 
-    # --- questions, from any thread ---------------------------------------------------------------------------------
+    # --- questions, from any thread ---
 
     def about(self, spec: ModelSpec) -> About | None:
         """What is known about a model that has been loaded at least once."""
@@ -124,13 +125,16 @@ class ModelHub:
             return ModelState("failed", error=job.error, about=about)
         return ModelState("away" if about is not None else "absent", about=about)
 
-    # --- work -------------------------------------------------------------------------------------------------------
+    # --- work ---
 
     def load(self, spec: ModelSpec, waiter: str, *, allow_download: bool = False) -> Job:
         """Bring a model into memory (the one that is there leaves first)."""
         key = ("load", spec, allow_download)
         job = self.worker.submit(
-            key, waiter, lambda job: self._ensure(spec, job, allow_download=allow_download), f"Load {spec.name}"
+            key,
+            waiter,
+            lambda job: self._ensure(spec, job, allow_download=allow_download),
+            f"Load {spec.name}",
         )
         with self._lock:
             self._loads[spec] = job
@@ -179,7 +183,7 @@ class ModelHub:
         """Stop the worker; the process is about to end."""
         self.worker.close()
 
-    # --- on the worker thread ---------------------------------------------------------------------------------------
+    # --- on the worker thread ---
 
     def _ensure(self, spec: ModelSpec, job: Job, *, allow_download: bool = False) -> LoadedModel:
         model = self.resident(spec)
@@ -231,7 +235,7 @@ def _reporter(job: Job) -> Callable[[str, float, str], None]:
 
 
 def warm_up(model: LoadedModel) -> None:
-    """A short sweep: the first real one is then as fast as all others, and its cost is known before it runs."""
+    """A short sweep: the first real one is then as fast as the others, and its cost can be told."""
     import torch
 
     from mi_core.engine import Base, Edit, Variant, sweep

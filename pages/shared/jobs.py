@@ -1,8 +1,8 @@
 """Runs shared by all browser tabs: one worker thread, fair turns, equal runs computed once.
 
-Streamlit runs every script in its own thread and starts the next one while the last is still busy. Torch work done there
-would overlap with itself, so a single daemon thread owns the model and the scripts only submit, watch and cancel.
-Nothing in this file knows Streamlit or torch.
+Streamlit runs every script in its own thread and starts the next one while the last is still busy. Torch work
+done there would overlap with itself, so a single daemon thread owns the model and the scripts only submit,
+watch and cancel. Nothing in this file knows Streamlit or torch.
 """
 
 from __future__ import annotations
@@ -305,8 +305,10 @@ class Worker:
         except MemoryError:
             self._on_memory_error()
             job.error, state = _out_of_memory(), "failed"
-        except BaseException as error:  # the thread must survive whatever a run does; the page shows the error
-            # As text: a log record with the traceback object would keep its frames, and so the activations, alive.
+        except (
+            BaseException
+        ) as error:  # the thread must survive whatever a run does; the page shows the error
+            # As text: a log record with the traceback object would keep its frames and activations alive.
             logger.error("run %r failed\n%s", job.label, traceback.format_exc())
             if _is_memory_error(error):
                 self._on_memory_error()

@@ -1,8 +1,9 @@
-"""The state that a link carries: one table of fields, read from the URL once and written back after every run.
+"""The state that a link carries: a table of fields, read from the URL and written back after every run.
 
-Streamlit can bind a widget to the URL itself, but it drops bad values without a word and can only judge a layer or a token position once
-the model is there. So the fields live in the session under their own names (which are also the widgets' keys), and this file moves them
-between session and URL: everything that comes in is checked, and what cannot be used is said.
+Streamlit can bind a widget to the URL itself, but it drops bad values without a word and can only judge a
+layer or a token position once the model is there. So the fields live in the session under their own names
+(which are also the widgets' keys), and this file moves them between session and URL: everything that comes in
+is checked, and what cannot be used is said.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.state import SessionStateProxy
 
 from pages.shared.text import code
 
@@ -171,11 +173,13 @@ def read_link(values: Mapping[str, str], fields: Iterable[LinkField]) -> tuple[d
             good[field.name] = field.parse(raw)
         except BadValue as problem:
             kept = code(field.show(field.default)) if field.default not in (None, "") else "no value"
-            problems.append(f"This link asks for {code(key, 30)} = {code(raw)}, {problem}. Using {kept} instead.")
+            problems.append(
+                f"This link asks for {code(key, 30)} = {code(raw)}, {problem}. Using {kept} instead."
+            )
     return good, problems
 
 
-def write_link(state: Mapping[str, Any], fields: Iterable[LinkField]) -> dict[str, str]:
+def write_link(state: Mapping[str, Any] | SessionStateProxy, fields: Iterable[LinkField]) -> dict[str, str]:
     """URL keys and texts of every field that differs from its default."""
     link = {}
     for field in fields:
@@ -185,37 +189,43 @@ def write_link(state: Mapping[str, Any], fields: Iterable[LinkField]) -> dict[st
     return link
 
 
-# --- the session and the address bar ---------------------------------------------------------------------------------
+# --- the session and the address bar ---
 
 
-def take_link(fields: list[LinkField], page: str) -> None:
-    """Start of a run: give every field a value, and follow the URL when somebody opened a link or pressed Back.
+def take_link(fields: list[LinkField], page: str) -> bool:
+    """Start of a run: give every field a value, and follow the URL after a link or the Back button.
 
-    Widget values of pages that are not on screen would be dropped by Streamlit; writing every field to itself keeps them.
+    Widget values of pages that are not on screen would be dropped by Streamlit; writing every field to itself
+    keeps them.
 
     Args:
         fields: all fields of the frame and of every page.
         page: the page that is about to run.
+
+    Returns:
+        Whether this is a session's first run and nothing was asked for.
     """
     state = st.session_state
+    first = _WRITTEN not in state
     arrived = {key: st.query_params[key] for key in st.query_params}
     if _is_new_link(arrived, page):
         good, problems = read_link(arrived, fields)
         state[_PROBLEMS] = problems
-        if _WRITTEN in state:  # another link inside the same session: what it does not say is default
+        if not first:  # another link inside the same session: what it does not say is default
             state.update({field.name: field.default for field in fields})
         state.update(good)
         _remember(arrived)
     for field in fields:
         state[field.name] = state.get(field.name, field.default)
     state[_PAGE] = page
+    return first and not set(arrived) - _IGNORED
 
 
 def _is_new_link(arrived: dict[str, str], page: str) -> bool:
     """Whether the address bar says something that this session did not write itself.
 
-    A run may still carry an address from a moment ago, so the last few written ones do not count, unless the user pressed Back or
-    followed a link to another page.
+    A run may still carry an address from a moment ago, so the last few written ones do not count, unless the
+    user pressed Back or followed a link to another page.
     """
     state, context = st.session_state, get_script_run_ctx()
     if _WRITTEN not in state:

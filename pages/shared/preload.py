@@ -1,17 +1,24 @@
-"""What the server does before anybody comes: import the heavy libraries and load the bundled model, behind the first page."""
+"""What the server does before anybody comes: import heavy libraries and load the bundled model."""
 
 from __future__ import annotations
 
 import gc
 import importlib
 import logging
+import sys
 import threading
 
 from pages.shared.jobs import SERVER
 
 logger = logging.getLogger(__name__)
 
-_HEAVY = ("altair", "pandas", "torch", "transformers")
+_HEAVY = (
+    "pandas",
+    "pyarrow",
+    "mi_core.charts.causal_trace",
+    "mi_core.exports",
+    "mi_core.analyses.causal_trace_run",
+)
 
 
 def start_preload() -> None:
@@ -24,6 +31,9 @@ def stop() -> None:
     from pages.shared.session import hub
 
     hub().close()
+    converter = sys.modules.get("mi_core.exports.converter")
+    if converter is not None:
+        converter.shared_converter().close()
 
 
 def preload_state() -> str:
@@ -36,11 +46,11 @@ def preload_state() -> str:
 def _preload() -> None:
     from pages.shared.session import default_spec, hub
 
+    job = hub().load(default_spec(), SERVER)  # first, so that a page that comes now sees it under way
     for name in _HEAVY:
         importlib.import_module(name)
-    job = hub().load(default_spec(), SERVER)
     job.wait(120)
     if job.error is not None:
         logger.warning("The bundled model could not be loaded: %s", job.error)
     gc.collect()
-    gc.freeze()  # what is imported now never becomes garbage; without this every full collection walks all of it
+    gc.freeze()  # what is imported never becomes garbage; otherwise every full collection walks all of it

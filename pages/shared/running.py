@@ -1,7 +1,7 @@
-"""A run as a page sees it: started by a button, followed without blocking, stopped, and kept over reruns and reloads.
+"""A run as a page sees it: started by a button, followed without blocking, stopped, kept over reruns.
 
-A short run is simply waited for, so that its figure is there at once. A longer one is followed by a fragment that looks every
-half second and redraws only itself; the page stays usable meanwhile.
+A short run is simply waited for, so that its figure is there at once. A longer one is followed by a fragment
+that looks every half second and redraws only itself; the page stays usable meanwhile.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _collect(run: Run) -> bool:
     except CancelledError as error:
         run.result = run.job.progress.partial
         run.error = error if run.result is None else None
-    except BaseException as error:  # whatever the run raised is shown by the page; a stop of this script is not raised here
+    except BaseException as error:  # whatever the run raised is shown by the page
         run.error = error
     return True
 

@@ -1,4 +1,4 @@
-"""The one selection that all pages share: which layer, token position, head and kind of site is being looked at."""
+"""The one selection that all pages share: layer, token position, head and kind of site."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ FIELDS = [
     link.number("selected_position", "pos", None, 0, 1_000_000, whole=True),
     link.number("selected_head", "head", None, 0, 10_000, whole=True),
     link.choice(
-        "selected_kind", "kind", None, ("state", "attn", "mlp", "state_attn_severed", "state_mlp_severed", "head")
+        "selected_kind",
+        "kind",
+        None,
+        ("state", "attn", "mlp", "state_attn_severed", "state_mlp_severed", "head"),
     ),
 ]
 

@@ -70,7 +70,9 @@ class TokenGate:
         if scope["type"] == "websocket":
             await receive()
             return await send({"type": "websocket.close", "code": 1008})
-        await send({"type": "http.response.start", "status": 401, "headers": [(b"content-type", b"text/plain")]})
+        await send(
+            {"type": "http.response.start", "status": 401, "headers": [(b"content-type", b"text/plain")]}
+        )
         return await send({"type": "http.response.body", "body": b"Open the address that ends in ?token=..."})
 
     def _with_cookie(self, send: Send, set_cookie: bool) -> Send:

@@ -10,9 +10,11 @@ from mi_core.model.memory import free_bytes
 from mi_core.model.progress import format_bytes, format_count
 from mi_core.model.spec import DTYPES, ModelSpec
 from pages.shared.boundary import show_error
+from pages.shared.catalogue import PAGES, fields_of
+from pages.shared.examples import EXAMPLES, Example, values_of
 from pages.shared.hub import About, ModelState, explain
 from pages.shared.prompt_state import SPREAD
-from pages.shared.session import chosen_spec, hub, waiter
+from pages.shared.session import chosen_spec, default_spec, hub, waiter
 from pages.shared.text import code, plain
 
 _LOOK_EVERY = 0.5
@@ -20,9 +22,35 @@ _DEVICES = ("auto", "cpu", "cuda", "mps", SPREAD)
 
 
 def draw_sidebar() -> None:
-    """Draw the model panel."""
+    """Draw the model panel and the examples."""
     st.subheader("Model")
     _draw_choice()
+    _draw_model()
+    st.subheader("Examples")
+    st.menu_button(
+        "Load an example",
+        EXAMPLES,
+        format_func=lambda item: item.title,
+        key="example",
+        icon=":material/lightbulb:",
+        width="stretch",
+        on_click=_load_example,
+        help="Sets prompt, subject and settings.",
+    )
+
+
+def _load_example() -> None:
+    """Set everything that the example sets; the rest of its page goes back to its defaults."""
+    item = st.session_state["example"]
+    if not isinstance(item, Example):
+        return
+    card = next(page for page in PAGES if page.name == item.page)
+    kept = ("dtype", "device", "attention")
+    defaults = {field.name: field.default for field in fields_of(card) if field.name not in kept}
+    st.session_state.update({**defaults, **values_of(item), "ran": False})
+
+
+def _draw_model() -> None:
     try:
         spec = chosen_spec()
     except LanternError as error:
@@ -54,7 +82,7 @@ def _draw_choice() -> None:
 
     def label(name: str) -> str:
         model = found.get(name)
-        return name if model is None else model.describe()
+        return name if model is None or name == current else model.describe()
 
     with st.container(horizontal=True, vertical_alignment="bottom", gap="xsmall"):
         st.selectbox(
@@ -65,8 +93,8 @@ def _draw_choice() -> None:
             accept_new_options=True,
             label_visibility="collapsed",
             placeholder="Folder or Hugging Face id",
-            help="Models on this machine. You can also type the path of a folder, or a Hugging Face id (owner/name, "
-            "with @revision if you like).",
+            help="Models on this machine. You can also type the path of a folder, or a Hugging Face id "
+            "(owner/name, with @revision if you like).",
             width="stretch",
         )
         with st.popover("", icon=":material/tune:", help="Number format, device, attention"):
@@ -80,15 +108,21 @@ def _draw_choice() -> None:
                 format_func=lambda name: "spread over all devices" if name == SPREAD else name,
             )
             st.segmented_control(
-                "Attention", ("fast", "eager"), key="attention", required=True, help="eager: always the plain kernel."
+                "Attention",
+                ("fast", "eager"),
+                key="attention",
+                required=True,
+                help="eager: always the plain kernel.",
             )
 
 
 def _is_bundled(spec: ModelSpec) -> bool:
-    return any(model.name == spec.name and model.source == "bundled" for model in _found_models())
+    return spec == default_spec() or any(
+        model.name == spec.name and model.source == "bundled" for model in _found_models()
+    )
 
 
-# --- states -----------------------------------------------------------------------------------------------------------
+# --- states ---
 
 
 @st.fragment(run_every=_LOOK_EVERY)
@@ -97,11 +131,17 @@ def _watch_loading(spec: ModelSpec) -> None:
     if state.phase not in ("queued", "loading"):
         st.rerun(scope="app")
     text = (
-        f"{state.ahead} run{'s' if state.ahead > 1 else ''} ahead of it" if state.phase == "queued" else state.text
+        f"{state.ahead} run{'s' if state.ahead > 1 else ''} ahead of it"
+        if state.phase == "queued"
+        else state.text
     )
     st.progress(state.fraction, plain(f"Loading: {text or 'starting'}"))
     st.button(
-        "Cancel", key="cancel_load", icon=":material/stop_circle:", on_click=hub().cancel_load, args=(spec, waiter())
+        "Cancel",
+        key="cancel_load",
+        icon=":material/stop_circle:",
+        on_click=hub().cancel_load,
+        args=(spec, waiter()),
     )
 
 
@@ -119,7 +159,8 @@ def _draw_ready(spec: ModelSpec, state: ModelState) -> None:
             f"{format_count(about.parameters)} parameters"
         )
         st.caption(
-            f"{about.device} · {about.dtype} · {format_bytes(about.bytes)} · {format_bytes(free_bytes(about.device))} free"
+            f"{about.device} · {about.dtype} · {format_bytes(about.bytes)} · "
+            f"{format_bytes(free_bytes(about.device))} free"
         )
     _draw_report(about)
 
@@ -127,7 +168,11 @@ def _draw_ready(spec: ModelSpec, state: ModelState) -> None:
 def _draw_report(about: About) -> None:
     report = about.report
     failed = sum(not check.passed for check in report.checks)
-    label = f"{len(report.checks)} checks passed" if not failed else f"{failed} of {len(report.checks)} checks failed"
+    label = (
+        f"{len(report.checks)} checks passed"
+        if not failed
+        else f"{failed} of {len(report.checks)} checks failed"
+    )
     with st.expander(label, icon=":material/verified:" if not failed else ":material/warning:"):
         for check in report.checks:
             mark = ":green[:material/check:]" if check.passed else ":orange[:material/close:]"

@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import streamlit as st
+from streamlit.components.v2 import component
+
+from pages.shared.theme import ASSETS
 
 MAX_CHIPS = 600
 """Chips drawn at most; longer prompts show their two ends."""
@@ -17,62 +20,12 @@ _HTML = """
 <div id="strip" role="group"></div>
 """
 
-_CSS = """
-#strip { display: flex; flex-wrap: wrap; gap: 3px 3px; max-height: 132px; overflow-y: auto; padding: 1px;
-  font-family: var(--st-code-font), ui-monospace, monospace; font-size: 0.82rem; }
-#strip button { all: unset; box-sizing: border-box; display: inline-flex; align-items: baseline; gap: 4px; padding: 1px 6px 2px 5px;
-  border: 1px solid var(--st-border-color); border-radius: 5px; background: var(--st-secondary-background-color);
-  color: var(--st-text-color); cursor: pointer; white-space: pre; line-height: 1.45; max-width: 22em; overflow: hidden; }
-#strip button.quiet { cursor: default; }
-#strip button:hover:not(.quiet) { border-color: var(--st-primary-color); }
-#strip button:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: 1px; }
-#strip .n { font-size: 0.68rem; opacity: 0.6; font-variant-numeric: tabular-nums; }
-#strip .special { opacity: 0.6; font-style: italic; }
-#strip button.subject { background: color-mix(in srgb, #e8912d 24%, var(--st-background-color)); border-color: #e8912d; }
-#strip button.differs { border-bottom: 3px solid #e8912d; padding-bottom: 0; }
-#strip button.chosen { box-shadow: 0 0 0 2px var(--st-primary-color); }
-#strip .gap { opacity: 0.6; padding: 2px 6px; }
-"""
-
-_JS = """
-export default function ({ data, parentElement, setTriggerValue }) {
-  const strip = parentElement.querySelector("#strip")
-  if (!strip) return
-  strip.setAttribute("aria-label", data.label)
-  const chips = data.chips.map((chip) => {
-    if (chip.gap) {
-      const gap = document.createElement("span")
-      gap.className = "gap"
-      gap.textContent = chip.gap
-      return gap
-    }
-    const button = document.createElement("button")
-    button.type = "button"
-    button.className = chip.marks.join(" ")
-    if (!data.clickable) button.classList.add("quiet")
-    if (!data.clickable) button.tabIndex = -1
-    button.title = chip.title
-    button.setAttribute("aria-label", chip.title)
-    button.setAttribute("aria-pressed", String(chip.marks.includes("subject")))
-    const n = document.createElement("span")
-    n.className = "n"
-    n.textContent = chip.position
-    const text = document.createElement("span")
-    text.textContent = chip.text
-    if (chip.special) text.className = "special"
-    button.append(n, text)
-    if (data.clickable) {
-      button.onclick = (event) => setTriggerValue("clicked", { position: chip.position, extend: event.shiftKey })
-    }
-    return button
-  })
-  const focused = [...strip.children].indexOf(strip.getRootNode().activeElement)
-  strip.replaceChildren(...chips)
-  if (focused >= 0 && strip.children[focused]) strip.children[focused].focus()
-}
-"""
-
-_STRIP = st.components.v2.component("lantern_token_strip", html=_HTML, css=_CSS, js=_JS)
+_STRIP = component(
+    "lantern_token_strip",
+    html=_HTML,
+    css=(ASSETS / "css" / "token_strip.css").read_text(encoding="utf-8"),
+    js=(ASSETS / "js" / "token_strip.js").read_text(encoding="utf-8"),
+)
 
 
 @dataclass(frozen=True)

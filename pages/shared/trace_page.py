@@ -9,15 +9,26 @@ import streamlit as st
 from mi_core.errors import LanternError
 from pages.shared import running
 from pages.shared.boundary import show_bug, show_error
+from pages.shared.examples import stored_result
 from pages.shared.running import Run
 from pages.shared.session import chosen_about, chosen_spec, hub, waiter
 from pages.shared.text import plain
-from pages.shared.trace_setup import Asked, asked, changed, cost_line, draw_setup, restore, sentence
+from pages.shared.trace_cell import draw_cell
+from pages.shared.trace_setup import (
+    Asked,
+    asked,
+    changed,
+    cost_line,
+    draw_setup,
+    expected_seconds,
+    restore,
+    sentence,
+)
 from pages.shared.trace_view import (
     SLOT,
     draw_curve,
     draw_heatmaps,
-    draw_metric_choice,
+    draw_partial,
     draw_runs_line,
     draw_severed,
     draw_warnings,
@@ -31,6 +42,9 @@ if TYPE_CHECKING:
     from mi_core.model.model import LoadedModel
     from pages.shared.hub import About
     from pages.shared.jobs import Job
+
+AUTOMATIC_SECONDS = 60.0
+"""A link that says "this has run" runs it again by itself if that is expected to take less."""
 
 
 def draw_trace_tab() -> None:
@@ -92,7 +106,9 @@ def _start(about: About | None, inputs: CausalTraceInputs | None) -> None:
     if stored is not None:
         running.finished(SLOT, (about.spec, key), stored)
     else:
-        job = hub().run(about.spec, key, waiter(), lambda model, job: _trace(model, inputs, job), "Causal trace")
+        job = hub().run(
+            about.spec, key, waiter(), lambda model, job: _trace(model, inputs, job), "Causal trace"
+        )
         running.begin(SLOT, (about.spec, key), job)
     st.session_state["ran"] = True
 
@@ -113,28 +129,37 @@ def _trace(model: LoadedModel, inputs: CausalTraceInputs, job: Job) -> CausalTra
 
 
 def _already_there(about: About, inputs: CausalTraceInputs) -> Run | None:
-    """A result for exactly these settings: computed before, or asked for by the link that was opened."""
+    """A result for exactly these settings: computed before, stored with an example, or linked."""
     key = _key(about, inputs)
-    stored = hub().result(about.spec, key)
-    if stored is not None:
-        return running.finished(SLOT, (about.spec, key), stored)
-    if st.session_state["ran"]:
+    known = hub().result(about.spec, key) or stored_result(about, inputs)
+    if known is not None:
+        return running.finished(SLOT, (about.spec, key), known)
+    if st.session_state["ran"] and _is_cheap(about, inputs):
         _start(about, inputs)
         return running.current(SLOT)
     return None
 
 
+def _is_cheap(about: About, inputs: CausalTraceInputs) -> bool:
+    """Whether a link may start this run by itself; a long one waits for the button."""
+    try:
+        seconds = expected_seconds(about, inputs)
+    except LanternError:
+        return False
+    return seconds is not None and seconds < AUTOMATIC_SECONDS
+
+
 def _draw_empty() -> None:
     st.info(
-        "Nothing has run yet. Check the prompt and its subject above, then press **Run**, or pick an example in the sidebar.",
+        "Nothing has run yet. Check the prompt and its subject above, then press **Run**, or pick an example "
+        "in the sidebar.",
         icon=":material/grid_on:",
     )
 
 
 def _draw_partial(result: CausalTraceResult) -> None:
     draw_warnings(result)
-    draw_runs_line(result)
-    draw_heatmaps(result, key="trace_heatmap_partial", clickable=False)
+    draw_partial(result)
 
 
 def _draw_outcome(run: Run, wanted: Asked) -> None:
@@ -148,8 +173,8 @@ def _draw_outcome(run: Run, wanted: Asked) -> None:
     _draw_state(run, result, wanted)
     draw_warnings(result)
     draw_runs_line(result)
-    draw_metric_choice(result)
-    draw_heatmaps(result, key="trace_heatmap")
+    draw_heatmaps(result)
+    draw_cell(result)
     draw_curve(result)
     draw_severed(result)
 
@@ -168,7 +193,9 @@ def _draw_state(run: Run, result: CausalTraceResult, wanted: Asked) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center", key="trace_state"):
         if result.cancelled:
-            st.badge("stopped early: hatched cells were not run", icon=":material/stop_circle:", color="orange")
+            st.badge(
+                "stopped early: hatched cells were not run", icon=":material/stop_circle:", color="orange"
+            )
         if stale:
             st.badge(f"{stale} changed since this ran", icon=":material/history:", color="orange")
             st.button(

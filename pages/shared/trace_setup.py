@@ -18,9 +18,10 @@ from pages.shared.text import code, plain
 from pages.shared.trace_fields import KINDS
 
 if TYPE_CHECKING:
-    from mi_core.model.spec import ModelSpec
     from mi_core.tokens import TokenizedPrompt
     from pages.shared.hub import About
+
+SIGMA, TIMES = "\N{GREEK SMALL LETTER SIGMA}", "\N{MULTIPLICATION SIGN}"
 
 KIND_NAMES = {
     "state": "State",
@@ -33,8 +34,11 @@ KIND_NAMES = {
 DIRECTIONS = {"denoising": "Clean into corrupted", "noising": "Corrupted into clean"}
 CORRUPTIONS = {"noise": "Noise on the subject", "prompt": "Swap with a second prompt"}
 NOISES = {"gaussian": "Gaussian", "uniform": "Uniform"}
-UNITS = {"sigma": "σ of the embeddings", "absolute": "absolute"}
-CONVENTIONS = {"code": "l−w/2 … l+w/2−1 (ROME's program)", "paper": "l−w/2+1 … l+w/2 (ROME's paper)"}
+UNITS = {"sigma": f"{SIGMA} of the embeddings", "absolute": "absolute"}
+CONVENTIONS = {
+    "code": "from l - w/2 to l + w/2 - 1 (ROME's program)",
+    "paper": "from l - w/2 + 1 to l + w/2 (ROME's paper)",
+}
 
 INPUT_NAMES = {
     "prompt": "prompt",
@@ -74,12 +78,16 @@ def draw_setup(about: About | None) -> None:
     tokens, _ = tokens_of(st.session_state["prompt"], about) if st.session_state["prompt"] else (None, "")
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
         st.segmented_control(
-            "Corrupt by", list(CORRUPTIONS), format_func=CORRUPTIONS.get, key="corruption", required=True
+            "Corrupt by",
+            list(CORRUPTIONS),
+            format_func=CORRUPTIONS.__getitem__,
+            key="corruption",
+            required=True,
         )
         st.segmented_control(
             "Patch",
             list(DIRECTIONS),
-            format_func=DIRECTIONS.get,
+            format_func=DIRECTIONS.__getitem__,
             key="direction",
             required=True,
             help="Clean values into the corrupted run ask what is enough for the answer (denoising); "
@@ -91,8 +99,8 @@ def draw_setup(about: About | None) -> None:
             selection_mode="multi",
             format_func=lambda kind: KIND_NAMES[kind],
             key="kinds",
-            help="What is put back at one token and one layer. Severed: the token's later attention (or MLP) outputs "
-            "stay as in the corrupted run, which shows what carries the effect.",
+            help="What is put back at one token and one layer. Severed: the token's later attention (or MLP) "
+            "outputs stay as in the corrupted run, which shows what carries the effect.",
         )
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         if st.session_state["corruption"] == "noise":
@@ -107,14 +115,14 @@ def draw_setup(about: About | None) -> None:
 def _noise_widgets() -> None:
     absolute = st.session_state["noise_unit"] == "absolute"
     st.number_input(
-        "Noise level" if absolute else "Noise level (σ)",
+        "Noise level" if absolute else f"Noise level ({SIGMA})",
         min_value=0.0,
         max_value=1e5,
         step=0.5,
         format="%g",
         key="noise_level",
         width=140,
-        help="3 σ is usual; σ is the standard deviation of the model's embedding outputs.",
+        help=f"3 {SIGMA} is usual; {SIGMA} is the standard deviation of the model's embedding outputs.",
     )
     st.number_input(
         "Samples",
@@ -133,7 +141,7 @@ def _window_widget(about: About | None) -> None:
         max_value=1000,
         key="window",
         width=140,
-        help="How many layers of attention or MLP are restored together. States are always restored at one layer.",
+        help="How many layers of attention or MLP are restored together. States are restored at one layer.",
     )
 
 
@@ -156,13 +164,19 @@ def _head_position_widget(tokens: TokenizedPrompt | None) -> None:
 
 def _more_options() -> None:
     if st.session_state["corruption"] == "noise":
-        st.segmented_control("Noise", list(NOISES), format_func=NOISES.get, key="noise", required=True)
-        st.segmented_control("Unit of the level", list(UNITS), format_func=UNITS.get, key="noise_unit", required=True)
-        st.number_input("Seed", min_value=0, max_value=2**32 - 1, key="seed", help="1 gives ROME's very numbers.")
+        st.segmented_control(
+            "Noise", list(NOISES), format_func=NOISES.__getitem__, key="noise", required=True
+        )
+        st.segmented_control(
+            "Unit of the level", list(UNITS), format_func=UNITS.__getitem__, key="noise_unit", required=True
+        )
+        st.number_input(
+            "Seed", min_value=0, max_value=2**32 - 1, key="seed", help="1 gives ROME's very numbers."
+        )
     st.radio(
         "Layers of an even window, centre l",
         list(CONVENTIONS),
-        format_func=CONVENTIONS.get,
+        format_func=CONVENTIONS.__getitem__,
         key="window_convention",
         help="ROME's program and paper differ by one layer.",
     )
@@ -247,25 +261,39 @@ def cost_line(about: About | None, inputs: CausalTraceInputs) -> str:
     Raises:
         LanternError: when the trace cannot be run (bad span, unequal prompts, missing site).
     """
+    plan = None if about is None else _plan(about, inputs)
+    if plan is None or about is None:
+        return "The cost is known when the model is loaded."
+    kinds = ", ".join(KIND_LABELS[kind] for kind in inputs.kinds)
+    samples = f" {TIMES} {plan.rows} samples" if plan.rows > 1 else ""
+    time = "time unknown until something has run"
+    if not math.isnan(plan.seconds):
+        time = f"about **{duration(plan.seconds)}**"
+    return f"{plan.variants:,} patched runs{samples} ({kinds}) · {time} on {code(about.device)}"
+
+
+def expected_seconds(about: About, inputs: CausalTraceInputs) -> float | None:
+    """How long a run will take; None when the model is not in memory.
+
+    Raises:
+        LanternError: see `cost_line`.
+    """
+    plan = _plan(about, inputs)
+    return None if plan is None else plan.seconds
+
+
+def _plan(about: About, inputs: CausalTraceInputs) -> Any:
+    """The plan of the last inputs is remembered: a rerun for another reason must not pay for it again."""
     from mi_core.analyses import causal_trace_plan
 
-    model = None if about is None else hub().resident(about.spec)
-    if about is None or model is None:
-        return "The cost is known when the model is loaded."
-    plan = _remembered_plan(about.spec, inputs, lambda: causal_trace_plan(model, inputs))
-    kinds = ", ".join(KIND_LABELS[kind] for kind in inputs.kinds)
-    samples = f" × {plan.rows} samples" if plan.rows > 1 else ""
-    known = "unknown until something has run" if math.isnan(plan.seconds) else f"about **{duration(plan.seconds)}**"
-    return f"{plan.variants:,} patched runs{samples} ({kinds}) · {known} on {code(str(model.device))}"
-
-
-def _remembered_plan(spec: ModelSpec, inputs: CausalTraceInputs, make: Any) -> Any:
-    """The plan of the last inputs; a rerun for another reason must not pay for it again."""
-    key = (spec, inputs)
+    model = hub().resident(about.spec)
+    if model is None:
+        return None
+    key = (about.spec, inputs)
     known = st.session_state.get("_trace_plan")
     if known is None or known[0] != key:
         try:
-            known = (key, make(), None)
+            known = (key, causal_trace_plan(model, inputs), None)
         except LanternError as error:
             known = (key, None, error)
         st.session_state["_trace_plan"] = known

@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from mi_core.analyses.causal_trace_inputs import METRICS
+from mi_core.analyses.causal_trace_inputs import KINDS, METRICS
 from pages.shared.charts import draw_chart
+from pages.shared.figure_card import figure_card
+from pages.shared.method_text import TRACE_FORMULA
 from pages.shared.selection import Selection, select, selection
 from pages.shared.text import plain
 
 if TYPE_CHECKING:
+    from mi_core.analyses.causal_trace_inputs import Kind
     from mi_core.analyses.causal_trace_result import CausalTraceResult
 
 SLOT = "causal_trace"
+PALETTES = {"cividis": "cividis", "rome": "ROME's hues"}
 
 
 def usable_metric(result: CausalTraceResult) -> str:
@@ -30,65 +34,73 @@ def draw_warnings(result: CausalTraceResult) -> None:
 
 
 def draw_runs_line(result: CausalTraceResult) -> None:
-    """Clean and corrupted run in numbers, between which every cell lies."""
-    metric = usable_metric(result)
+    """The metric, and the clean and the corrupted run in it, between which every cell lies."""
     from mi_core.charts.causal_trace import answer_text, quantity
     from mi_core.charts.text import number
 
-    with st.container(horizontal=True, gap="medium"):
+    _give_up_missing_metric(result)
+    metric = usable_metric(result)
+    with st.container(horizontal=True, gap="large", vertical_alignment="bottom", key="trace_runs"):
+        st.selectbox(
+            "Metric",
+            result.metrics,
+            format_func=lambda name: METRICS[name].label,
+            key="metric",
+            width=230,
+            help=METRICS[metric].meaning,
+        )
+        st.selectbox(
+            "Colours",
+            list(PALETTES),
+            format_func=PALETTES.__getitem__,
+            key="palette",
+            width=150,
+            help="ROME: the hues of the paper, purple for states, red for attention, green for MLPs.",
+        )
         name = plain(quantity(result, metric))
         st.metric(f"Clean run, {name}", number(result.value(result.clean, metric)), width="content")
         st.metric(f"Corrupted run, {name}", number(result.value(result.corrupted, metric)), width="content")
-        st.metric("Target", answer_text(result.answer), width="content", help=_chosen_by(result))
+        st.metric("Target", plain(answer_text(result.answer)), width="content", help=_chosen_by(result))
 
 
 def _chosen_by(result: CausalTraceResult) -> str:
-    return "typed by you" if result.answer.chosen_by == "user" else f"top token of the {result.answer.chosen_by}"
+    return (
+        "typed by you" if result.answer.chosen_by == "user" else f"top token of the {result.answer.chosen_by}"
+    )
 
 
-def draw_metric_choice(result: CausalTraceResult) -> None:
-    """Which number the figures show; all of them come from the same run."""
+def _give_up_missing_metric(result: CausalTraceResult) -> None:
+    """A metric that this trace does not have is replaced before its widget is drawn, and said."""
     if st.session_state["metric"] not in result.metrics:
         label = METRICS[st.session_state["metric"]].label
         st.info(f"{plain(label)} needs a token to compare with; the probability is shown instead.")
         st.session_state["metric"] = "probability"
-    st.selectbox(
-        "Metric",
-        result.metrics,
-        format_func=lambda name: METRICS[name].label,
-        key="metric",
-        width=240,
-        help=METRICS[usable_metric(result)].meaning,
-    )
 
 
-def draw_heatmaps(result: CausalTraceResult, *, key: str, clickable: bool = True) -> None:
-    """All grids of the trace: panels over tokens on one scale, and heads by themselves.
+def draw_heatmaps(result: CausalTraceResult) -> None:
+    """All grids of a finished trace as cards: panels over tokens on one scale, heads by themselves."""
+    from mi_core.charts.causal_trace import position_kinds
+    from mi_core.exports.causal_trace import head_figure, heatmap_figure
 
-    Args:
-        result: finished or partial.
-        key: unique key of the figures.
-        clickable: whether a click selects a cell.
-    """
-    for name, spec, alt in heatmap_specs(result):
-        draw_chart(spec, key=f"{key}_{name}", alt=alt, on_cell=choose_cell if clickable else None)
-
-
-def heatmap_specs(result: CausalTraceResult) -> list[tuple[str, dict[str, Any], str]]:
-    """(name, specification, text alternative) of every heatmap of a trace."""
-    from mi_core.charts.causal_trace import describe_trace, head_heatmap, position_kinds, trace_heatmap
-
-    metric, found = usable_metric(result), []
+    metric, chosen = usable_metric(result), chosen_cell(result)
     if position_kinds(result):
-        spec = trace_heatmap(
-            result, metric, chosen=chosen_cell(result), palette=st.session_state.get("palette", "cividis")
-        )
-        found.append(("positions", spec, describe_trace(result, metric)))
+        figure = heatmap_figure(result, metric, chosen=chosen, palette=st.session_state["palette"])
+        figure_card("trace_heatmap", figure, on_cell=choose_cell, formula=TRACE_FORMULA)
     if "head" in result.grids:
-        found.append(
-            ("heads", head_heatmap(result, metric, chosen=chosen_cell(result)), describe_trace(result, metric, ("head",)))
-        )
-    return found
+        figure = head_figure(result, metric, chosen=chosen)
+        figure_card("trace_heads", figure, on_cell=choose_cell, formula=TRACE_FORMULA)
+
+
+def draw_partial(result: CausalTraceResult) -> None:
+    """What is done so far; the fragment that follows the run calls it again and again."""
+    from mi_core.charts.causal_trace import head_heatmap, position_kinds, trace_heatmap
+
+    metric = usable_metric(result)
+    if position_kinds(result):
+        spec = trace_heatmap(result, metric, palette=st.session_state["palette"])
+        draw_chart(spec, key="partial_heatmap", alt="The trace so far; hatched cells are not done yet.")
+    if "head" in result.grids:
+        draw_chart(head_heatmap(result, metric), key="partial_heads", alt="The heads so far.")
 
 
 def choose_cell(cell: dict[str, Any]) -> None:
@@ -102,34 +114,24 @@ def choose_cell(cell: dict[str, Any]) -> None:
         select(Selection(layer=layer, position=row, kind=kind))
 
 
-def chosen_cell(result: CausalTraceResult) -> tuple[str, int, int] | None:
+def chosen_cell(result: CausalTraceResult) -> tuple[Kind, int, int] | None:
     """The selected cell as (kind, row, layer), if this trace has it."""
     now = selection()
     row = now.head if now.kind == "head" else now.position
-    if now.kind not in result.grids or row is None or now.layer is None:
+    kind: Kind | None = next((known for known in KINDS if known == now.kind and known in result.grids), None)
+    if kind is None or row is None or now.layer is None:
         return None
-    grid = result.grids[now.kind]  # type: ignore[index]  # just tested
-    return (now.kind, row, now.layer) if row in grid.rows and now.layer < result.n_layers else None
+    return (kind, row, now.layer) if row in result.grids[kind].rows and now.layer < result.n_layers else None
 
 
 def draw_curve(result: CausalTraceResult) -> None:
     """The subject's (or the selected token's) values over the layers, the best layer ringed."""
     from mi_core.charts.causal_trace import position_kinds
-    from mi_core.charts.causal_trace_curves import describe_curve, recovery_curve
+    from mi_core.exports.causal_trace import curve_figure
 
-    kinds = position_kinds(result)
-    if not kinds:
-        return
-    metric, position = usable_metric(result), _curve_position(result)
-    token = result.tokens[position]
-    where = "last token of the subject" if position == result.subject[1] - 1 else "selected token"
-    st.markdown(f"**Over the layers, at the {where}: {plain(f'{position} {token.visible}')}**")
-    draw_chart(
-        recovery_curve(result, metric, position=position),
-        key="trace_curve",
-        alt=describe_curve(result, metric, position),
-        on_cell=choose_cell,
-    )
+    if position_kinds(result):
+        figure = curve_figure(result, usable_metric(result), position=_curve_position(result))
+        figure_card("trace_curve", figure, on_cell=choose_cell)
 
 
 def _curve_position(result: CausalTraceResult) -> int:
@@ -139,14 +141,9 @@ def _curve_position(result: CausalTraceResult) -> int:
 
 def draw_severed(result: CausalTraceResult) -> None:
     """Bars of the state's effect beside its severed versions, when any was traced."""
-    from mi_core.charts.causal_trace_curves import SEVERED, severed_bars
+    from mi_core.charts.causal_trace_curves import SEVERED
+    from mi_core.exports.causal_trace import severed_figure
 
-    if sum(kind in result.grids for kind in SEVERED) < 2 or "state" not in result.grids:
-        return
-    st.markdown("**What carries the state's effect**")
-    draw_chart(
-        severed_bars(result, usable_metric(result), position=_curve_position(result)),
-        key="trace_severed",
-        alt="Bars per layer of the effect of the state alone, with attention severed and with MLPs severed.",
-        on_cell=choose_cell,
-    )
+    if "state" in result.grids and sum(kind in result.grids for kind in SEVERED) > 1:
+        figure = severed_figure(result, usable_metric(result), position=_curve_position(result))
+        figure_card("trace_severed", figure, on_cell=choose_cell)

@@ -1,4 +1,5 @@
-"""The worker: equal runs are one run, sessions take turns, leaving cancels, and nothing a run does ends the thread."""
+"""The worker: equal runs are one run, sessions take turns, leaving cancels, and nothing a run does ends the
+thread."""
 
 import gc
 import threading
@@ -207,7 +208,9 @@ class OutOfMemoryError(RuntimeError):
     """Named as torch names its own."""
 
 
-@pytest.mark.parametrize("error", [MemoryError(), OutOfMemoryError("CUDA out of memory"), OutOfMemory("Too big")])
+@pytest.mark.parametrize(
+    "error", [MemoryError(), OutOfMemoryError("CUDA out of memory"), OutOfMemory("Too big")]
+)
 def test_running_out_of_memory_frees_and_explains(error: Exception) -> None:
     freed: list[int] = []
     worker = Worker("test-worker", on_memory_error=lambda: freed.append(1))

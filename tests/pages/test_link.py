@@ -82,7 +82,9 @@ def test_a_hostile_value_is_shown_as_code() -> None:
     assert "`` `</code><img" in problems[0]
 
 
-@pytest.mark.parametrize(("raw", "span"), [("3", (3, 4)), ("2-4", (2, 5)), (" 2 \N{EN DASH} 4 ", (2, 5)), ("", None)])
+@pytest.mark.parametrize(
+    ("raw", "span"), [("3", (3, 4)), ("2-4", (2, 5)), (" 2 \N{EN DASH} 4 ", (2, 5)), ("", None)]
+)
 def test_spans(raw: str, span: tuple[int, int] | None) -> None:
     assert parse_span(raw) == span
     assert parse_span(show_span(span)) == span
@@ -93,7 +95,9 @@ def test_a_span_is_not_a_number_with_a_sign() -> None:
         parse_span("-3")
 
 
-@pytest.mark.parametrize("text", ["*_$", "<script>", "a\nb", ":red[x]", "[a](b)", "# h", "1. x", "$x$", "~~s~~"])
+@pytest.mark.parametrize(
+    "text", ["*_$", "<script>", "a\nb", ":red[x]", "[a](b)", "# h", "1. x", "$x$", "~~s~~"]
+)
 def test_plain_text_leaves_no_character_that_markdown_reads(text: str) -> None:
     escaped = plain(text)
     for place, character in enumerate(escaped):
@@ -104,7 +108,8 @@ def test_plain_text_leaves_no_character_that_markdown_reads(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"), [("Paris", "`Paris`"), ("a`b", "``a`b``"), ("`", "`` ` ``"), ("a\nb", "`a↵b`"), ("", "`   `")]
+    ("text", "shown"),
+    [("Paris", "`Paris`"), ("a`b", "``a`b``"), ("`", "`` ` ``"), ("a\nb", "`a↵b`"), ("", "`   `")],
 )
 def test_code_spans_cannot_be_left(text: str, shown: str) -> None:
     assert code(text) == shown
