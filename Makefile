@@ -3,10 +3,12 @@
 #   make run PORT=8600          another port
 #   make run PYTHON=python3.12  another interpreter (3.11 or newer); only matters when .venv is made
 #   make test ARGS="-k trace"   arguments for pytest
+#   make run TORCH_INDEX=https://download.pytorch.org/whl/cpu   torch without CUDA: gigabytes less on Linux
 
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?=
+TORCH_INDEX ?=
 ARGS ?=
 BIN := $(VENV)/bin
 
@@ -40,8 +42,8 @@ format: $(VENV)/.stamp-test
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.stamp-run
-	$(BIN)/python benchmarks/causal_trace.py $(ARGS)
+bench: $(VENV)/.stamp-test
+	$(BIN)/python -m benchmarks.causal_trace $(ARGS)
 
 conformance: $(VENV)/.stamp-test
 	$(BIN)/python -m pytest -m conformance $(ARGS)
@@ -49,16 +51,21 @@ conformance: $(VENV)/.stamp-test
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache
 
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+TORCH := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements.txt)
+
 # Stamps: pip runs again only when its requirements file has changed.
 $(VENV)/.stamp-run: requirements.txt | $(VENV)/.stamp-venv
 	@echo "Installing what Lantern needs into $(VENV) (the first time takes minutes; torch is large) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(if $(TORCH_INDEX),$(PIP) $(TORCH) --index-url $(TORCH_INDEX))
+	@$(PIP) -r requirements.txt
 	@touch $@
 
 $(VENV)/.stamp-test: requirements.txt requirements-test.txt requirements-conformance.txt | $(VENV)/.stamp-venv
 	@echo "Installing what the tests need into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-conformance.txt || \
+	@$(if $(TORCH_INDEX),$(PIP) $(TORCH) --index-url $(TORCH_INDEX))
+	@$(PIP) -r requirements-test.txt
+	@$(PIP) -r requirements-conformance.txt || \
 	  echo "make test: transformer-lens could not be installed; the tests that compare with it will be skipped."
 	@touch $@ $(VENV)/.stamp-run
 
