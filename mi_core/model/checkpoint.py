@@ -47,7 +47,7 @@ class WeightFile:
         return sum(
             math.prod(self.shapes[name])
             for name, dtype in self.dtypes.items()
-            if dtype.startswith(("F", "B"))
+            if dtype.startswith(("F", "BF"))
         )
 
     @property

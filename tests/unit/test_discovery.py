@@ -1,0 +1,489 @@
+import json
+import os
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from mi_core.errors import InputError, ModelError
+from mi_core.model.discovery import FoundModel, discover, find
+from mi_core.model.hub_cache import hub_cache
+
+CONFIG: dict[str, Any] = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 4,
+    "intermediate_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "vocab_size": 10,
+}
+TENSORS = {"a.weight": np.ones((2, 3), np.float32), "b.weight": np.zeros(4, np.float32)}
+COMMITS = ("1" * 40, "2" * 40, "3" * 40)
+
+
+def make(folder: Path, config: Any = CONFIG, *, weights: bool = True) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
+    if weights:
+        save_file(TENSORS, folder / "model.safetensors")
+    return folder
+
+
+def cached(
+    cache: Path, name: str, commit: str, *, refs: tuple[str, ...] = (), age: float = 0, **options: Any
+) -> Path:
+    """A snapshot as the hub's library lays it out: files are links to blobs."""
+    repository = cache / f"models--{name.replace('/', '--')}"
+    real, folder = make(repository / "blobs" / commit, **options), repository / "snapshots" / commit
+    folder.mkdir(parents=True)
+    for path in real.iterdir():
+        (folder / path.name).symlink_to(os.path.relpath(path, folder))
+    for ref in refs:
+        (repository / "refs" / ref).parent.mkdir(parents=True, exist_ok=True)
+        (repository / "refs" / ref).write_text(commit + "\n")
+    then = time.time() - age
+    os.utime(folder, (then, then))
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with one bundled model and an empty cache; the current folder is empty too."""
+    make(tmp_path / "assets" / "atlas")
+    (tmp_path / "assets" / "icons").mkdir()
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path
+
+
+def look(place: Path, name: str, revision: str | None = None) -> FoundModel:
+    return find(name, revision, cache=place / "cache", assets=place / "assets")
+
+
+def refused(place: Path, name: str, revision: str | None = None) -> ModelError:
+    with pytest.raises(ModelError) as caught:
+        look(place, name, revision)
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_every_source_is_listed_with_what_its_files_say(place: Path) -> None:
+    make(place / "mine" / "one")
+    cached(place / "cache", "org/model", COMMITS[0], refs=("main",))
+    found = discover([place / "mine"], cache=place / "cache", assets=place / "assets")
+    assert [(model.name, model.source) for model in found] == [
+        ("atlas", "bundled"),
+        (str(place / "mine" / "one"), "folder"),
+        ("org/model", "cache"),
+    ]
+    for model in found:
+        assert model.usable
+        assert (model.model_type, model.architecture, model.dtype) == ("llama", "LlamaForCausalLM", "float32")
+        assert model.parameters == 10
+        assert model.bytes == sum(path.stat().st_size for path in Path(model.path).iterdir())
+        assert look(place, model.name) == model
+    assert (found[2].revision, found[2].commit) == ("main", COMMITS[0])
+    assert found[0].describe().startswith("atlas · llama · 10 parameters · ")
+    assert found[0].describe().endswith(" · bundled")
+    assert found[0].config() == CONFIG
+    assert found[0].need("float64").weights == 2 * found[0].need("float32").weights
+
+
+def test_listing_imports_neither_torch_nor_transformers() -> None:
+    code = """
+import sys
+from mi_core.model.discovery import discover
+discover()
+print({"torch", "transformers"} & {*sys.modules})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_a_folder_can_be_the_model_itself_and_may_be_missing(place: Path) -> None:
+    make(place / "one")
+    found = discover([place / "one", place / "nowhere"], cache=place / "nowhere", assets=place / "nowhere")
+    assert [(model.name, model.usable, model.kind) for model in found] == [
+        (str(place / "one"), True, ""),
+        (str(place / "nowhere"), False, "missing"),
+    ]
+
+
+def test_the_bundled_model_of_this_repository_is_found_or_not_there_yet() -> None:
+    for model in discover(cache=Path("/nonexistent")):
+        assert model.source == "bundled"
+        assert find(model.name, cache=Path("/nonexistent")).path == model.path
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"HF_HUB_CACHE": "/a", "HF_HOME": "/b"}, "/a"),
+        ({"HUGGINGFACE_HUB_CACHE": "/c", "HF_HOME": "/b"}, "/c"),
+        ({"HF_HOME": "/b", "XDG_CACHE_HOME": "/d"}, "/b/hub"),
+        ({"XDG_CACHE_HOME": "/d"}, "/d/huggingface/hub"),
+        ({"HOME": "/home/me"}, "/home/me/.cache/huggingface/hub"),
+        ({"HOME": "/home/me", "HF_HOME": "~/hf"}, "/home/me/hf/hub"),
+        ({"ROOT": "/r", "HF_HUB_CACHE": "$ROOT/x"}, "/r/x"),
+    ],
+)
+def test_the_cache_is_where_the_hub_keeps_it(
+    environment: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert hub_cache() == Path(expected)
+
+
+def test_main_comes_before_newer_snapshots_and_an_incomplete_main_after_usable_ones(place: Path) -> None:
+    cache = place / "cache"
+    cached(cache, "org/m", COMMITS[0], refs=("main",), age=100)
+    cached(cache, "org/m", COMMITS[1], refs=("v2",))
+    assert look(place, "org/m").commit == COMMITS[0]
+    cached(cache, "org/half", COMMITS[0], refs=("main",), weights=False)
+    cached(cache, "org/half", COMMITS[1], age=100)
+    cached(cache, "org/half", COMMITS[2], age=50)
+    assert look(place, "org/half").commit == COMMITS[2]
+    assert [model.commit for model in discover(cache=cache, assets=place / "nowhere")] == [
+        COMMITS[2],
+        COMMITS[0],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("revision", "commit"), [("v2", 1), ("refs/pr/1", 2), (COMMITS[2], 2), (COMMITS[1][:8], 1), ("main", 0)]
+)
+def test_a_revision_is_a_branch_a_tag_or_a_commit(place: Path, revision: str, commit: int) -> None:
+    for number, refs in enumerate((("main",), ("v2",), ("refs/pr/1",))):
+        cached(place / "cache", "org/m", COMMITS[number], refs=refs)
+    found = look(place, "org/m", revision)
+    assert (found.commit, found.revision) == (COMMITS[commit], revision)
+
+
+def test_what_is_no_transformers_model_is_not_listed(place: Path) -> None:
+    cache = place / "cache"
+    for name in ("datasets--org--d", "models--bad--..--x", "models--only--refs", ".locks", "version.txt"):
+        (cache / name).mkdir()
+    (cache / "models--org--gguf" / "snapshots" / COMMITS[0]).mkdir(parents=True)
+    assert discover(cache=cache, assets=place / "nowhere") == []
+
+
+def test_a_name_is_bundled_then_cached_then_a_folder_but_a_path_is_only_a_folder(place: Path) -> None:
+    make(place / "here" / "atlas")
+    make(place / "here" / "org" / "m")
+    assert look(place, "atlas").source == "bundled"
+    assert look(place, "./atlas").source == "folder"
+    assert look(place, "org/m").source == "folder"
+    cached(place / "cache", "org/m", COMMITS[0])
+    assert look(place, "org/m").source == "cache"
+    (place / "link").symlink_to(place / "here" / "atlas")
+    assert look(place, str(place / "link")).usable
+
+
+def test_the_home_folder_has_its_sign(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(place / "home" / "m")
+    monkeypatch.setenv("HOME", str(place / "home"))
+    assert look(place, "~/m").source == "folder"
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (
+            "org/none",
+            "'org/none' is not on this machine. Allow its download, or choose a model that is here (atlas).",
+        ),
+        ("./none", "The folder './none' does not exist. Check the path."),
+        ("../x", "The folder '../x' does not exist. Check the path."),
+        (
+            "org/../x",
+            "'org/../x' is no bundled model, no folder and no Hugging Face id. Choose a model that is here",
+        ),
+        ("models--org--x", "is no bundled model, no folder and no Hugging Face id"),
+        ("a b", "'a b' is no bundled model, no folder and no Hugging Face id"),
+        ("a/b/c", "'a/b/c' is no bundled model"),
+        ("x" * 97, "is no bundled model"),
+        ("-x", "is no bundled model"),
+        ("%2e%2e/x", "is no bundled model"),
+    ],
+)
+def test_what_is_not_here(place: Path, name: str, sentence: str) -> None:
+    error = refused(place, name)
+    assert error.kind == "missing"
+    assert sentence in str(error)
+
+
+def test_a_hostile_id_never_leaves_the_cache(place: Path) -> None:
+    make(place / "secret")
+    for name in ("../secret", "x/../../secret", "..", "models--..--secret", "atlas/../../secret"):
+        error = refused(place, name) if name not in ("../secret", "..") else None
+        assert error is None or error.kind == "missing"
+    with pytest.raises(InputError, match="is not a branch, tag or commit"):
+        look(place, "org/m", "../../../secret")
+
+
+def test_without_a_bundled_model_the_advice_is_a_folder(place: Path) -> None:
+    with pytest.raises(ModelError, match=r"Allow its download, or give the folder of a model\.$"):
+        find("org/none", cache=place / "cache", assets=place / "nowhere")
+
+
+def test_revisions_that_are_not_here(place: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        look(place, "atlas", "main")
+    assert str(caught.value) == "'atlas' is a folder and has no revisions: revision 'main' was asked for."
+    with pytest.raises(InputError, match="has no revisions"):
+        look(place, str(make(place / "one")), "v1")
+    cached(place / "cache", "org/m", COMMITS[0], refs=("main", "v1"))
+    assert str(refused(place, "org/m", "v3")) == (
+        "'org/m@v3' is not on this machine: the cache has main, v1. Allow its download, or choose another."
+    )
+    cached(place / "cache", "org/bare", COMMITS[0])
+    assert "the cache has other commits" in str(refused(place, "org/bare", "v3"))
+    (place / "cache" / "models--org--begun" / "refs").mkdir(parents=True)
+    assert "the cache has only the beginning of it" in str(refused(place, "org/begun"))
+
+
+def test_two_commits_with_one_beginning_are_not_guessed_between(place: Path) -> None:
+    for last in "12":
+        cached(place / "cache", "org/m", "a" * 39 + last)
+    assert refused(place, "org/m", "aaaaaaaa").kind == "missing"
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "sentence"),
+    [
+        (
+            {"model_type": "bert", "architectures": ["BertForMaskedLM"]},
+            "not_causal_lm",
+            "'m' is not a causal language model: BertForMaskedLM does not predict the next token from those before "
+            "it. Choose a decoder such as GPT-2, Llama, Qwen or Gemma.",
+        ),
+        (
+            {"model_type": "bert", "architectures": ["BertLMHeadModel"]},
+            "not_causal_lm",
+            "BertLMHeadModel does not",
+        ),
+        ({"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}, "not_causal_lm", "T5For"),
+        (
+            {"model_type": "bart", "architectures": ["BartForCausalLM"], "is_encoder_decoder": True},
+            "not_causal_lm",
+            "",
+        ),
+        (
+            {**CONFIG, "architectures": ["LlamaForSequenceClassification"]},
+            "not_causal_lm",
+            "LlamaForSequence",
+        ),
+        ({**CONFIG, "architectures": ["LlamaModel"]}, "not_causal_lm", "LlamaModel"),
+        ({"model_type": "roberta"}, "not_causal_lm", "roberta does not predict"),
+        (
+            {**CONFIG, "quantization_config": {"quant_method": "gptq"}},
+            "unsupported",
+            "The weights of 'm' are quantised: its numbers could not be compared with those of the published "
+            "model. Choose the unquantised model.",
+        ),
+        ({"model_type": "mamba"}, "unsupported", "'m' has no attention: mamba is a recurrent model."),
+        ({}, "unsupported", "'m' does not say what it is: its config.json has no model_type."),
+        ({"model_type": ["x"]}, "unsupported", "'m' does not say what it is"),
+        (
+            {"model_type": "llama"},
+            "unsupported",
+            "The model's size is unknown: its config.json has no hidden_size.",
+        ),
+        (
+            "{",
+            "corrupt",
+            "'m' cannot be read: config.json is damaged (it is not JSON). Download or copy the model again.",
+        ),
+        ("[1]", "corrupt", "config.json is damaged (it is not a JSON object)"),
+        ("[" * 100_000, "corrupt", "config.json is damaged (it is not JSON)"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_configs_that_rule_a_model_out(place: Path, config: Any, kind: str, sentence: str) -> None:
+    make(place / "assets" / "m", config)
+    error = refused(place, "m")
+    assert error.kind == kind
+    assert sentence in str(error)
+    (listed,) = [
+        model for model in discover(cache=place / "cache", assets=place / "assets") if model.name == "m"
+    ]
+    assert (listed.usable, listed.reason, listed.kind) == (False, str(error), kind)
+
+
+def test_a_decoder_of_an_encoder_family_is_let_through(place: Path) -> None:
+    config = {**CONFIG, "model_type": "bert", "architectures": ["BertLMHeadModel"], "is_decoder": True}
+    make(place / "assets" / "m", config)
+    assert look(place, "m").usable
+
+
+def damage(folder: Path, how: str) -> None:
+    """Spoil the weights of a model in one way."""
+    weights, whole = folder / "model.safetensors", (folder / "model.safetensors").read_bytes()
+    header = {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
+
+    def write(changes: dict[str, Any], data: bytes = bytes(8)) -> None:
+        text = json.dumps({"a": {**header["a"], **changes}}).encode()
+        weights.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+    actions = {
+        "none": weights.unlink,
+        "short": lambda: weights.write_bytes(whole[:-1]),
+        "long": lambda: weights.write_bytes(whole + b"x"),
+        "empty": lambda: weights.write_bytes(b""),
+        "no header": lambda: weights.write_bytes(struct.pack("<Q", 1 << 40) + b"{}"),
+        "cut header": lambda: weights.write_bytes(whole[:20]),
+        "pickle": lambda: weights.write_bytes(b"\x80\x04\x95" + bytes(100)),
+        "no json": lambda: weights.write_bytes(struct.pack("<Q", 2) + b"{]"),
+        "list": lambda: weights.write_bytes(struct.pack("<Q", 2) + b"[]"),
+        "odd dtype": lambda: write({"dtype": "F3"}),
+        "odd shape": lambda: write({"shape": [3]}),
+        "negative shape": lambda: write({"shape": [-2, -1]}),
+        "html": lambda: weights.write_text("<html>not found</html>" * 9),
+    }
+    actions[how]()
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("short", "model.safetensors is damaged (it has 175 bytes of 176)"),
+        ("long", "model.safetensors is damaged (it has 177 bytes of 176)"),
+        ("empty", "model.safetensors is damaged (it is cut off, or not a safetensors file)"),
+        ("no header", "it is cut off, or not a safetensors file"),
+        ("cut header", "it is cut off, or not a safetensors file"),
+        ("pickle", "it is cut off, or not a safetensors file"),
+        ("html", "it is cut off, or not a safetensors file"),
+        ("no json", "its header is not that of a safetensors file"),
+        ("list", "its header is not that of a safetensors file"),
+        ("odd dtype", "its header is not that of a safetensors file"),
+        ("odd shape", "its header is not that of a safetensors file"),
+        ("negative shape", "its header is not that of a safetensors file"),
+    ],
+)
+def test_damaged_weights_are_seen_before_they_are_read(place: Path, how: str, why: str) -> None:
+    damage(make(place / "assets" / "m"), how)
+    error = refused(place, "m")
+    assert error.kind == "corrupt"
+    assert str(error).startswith("'m' cannot be read: model.safetensors is damaged")
+    assert why in str(error)
+    assert str(error).endswith("Download or copy the model again.")
+
+
+def shards(folder: Path, weight_map: Any = None, *, files: int = 2) -> None:
+    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    for name, (key, value) in list(zip(names, TENSORS.items(), strict=True))[:files]:
+        save_file({key: value}, folder / name)
+    mapping = dict(zip(TENSORS, names, strict=True)) if weight_map is None else weight_map
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": mapping}))
+
+
+def test_shards_count_together(place: Path) -> None:
+    shards(make(place / "assets" / "m", weights=False))
+    assert look(place, "m").parameters == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"files": 1}, "model-00002-of-00002.safetensors is listed in the index and not there"),
+        (
+            {"weight_map": {"c": "model-00001-of-00002.safetensors"}},
+            "model-00001-of-00002.safetensors does not hold c",
+        ),
+        ({"weight_map": {"c": "../secret.safetensors"}}, "it names a file outside the model's folder"),
+        ({"weight_map": {"c": "/etc/passwd"}}, "it names a file outside the model's folder"),
+        ({"weight_map": {}}, "it lists no weights"),
+        ({"weight_map": [1]}, "it lists no weights"),
+        ({"weight_map": {"c": 5}}, "it lists no weights"),
+    ],
+)
+def test_an_index_that_does_not_fit_its_shards(place: Path, options: dict[str, Any], why: str) -> None:
+    shards(make(place / "assets" / "m", weights=False), **options)
+    error = refused(place, "m")
+    assert error.kind == "corrupt"
+    assert why in str(error)
+
+
+@pytest.mark.parametrize(
+    ("files", "kind", "sentence"),
+    [
+        (
+            [],
+            "missing",
+            "'m' has no weights: model.safetensors is not there. Download or copy the model again.",
+        ),
+        (["other.safetensors"], "missing", "model.safetensors is not there, only other.safetensors"),
+        (
+            ["pytorch_model.bin"],
+            "pickle_only",
+            "'m' has no safetensors weights: only pytorch_model.bin, and such files can run code when they are "
+            "read. Take a revision with safetensors, or convert it with transformers' save_pretrained.",
+        ),
+        (["consolidated.00.pth"], "pickle_only", "only consolidated.00.pth"),
+        (
+            ["adapter_config.json", "adapter_model.safetensors"],
+            "unsupported",
+            "'m' is an adapter, not a model. Merge it into its base model first.",
+        ),
+    ],
+)
+def test_folders_without_safetensors(place: Path, files: list[str], kind: str, sentence: str) -> None:
+    folder = make(place / "assets" / "m", weights=False)
+    for name in files:
+        (folder / name).write_bytes(b"x")
+    error = refused(place, "m")
+    assert error.kind == kind
+    assert sentence in str(error)
+
+
+def test_a_folder_without_config_says_what_to_give(place: Path) -> None:
+    (place / "photos").mkdir()
+    assert str(refused(place, str(place / "photos"))).endswith(
+        "is not a model: its folder has no config.json. Give the folder that save_pretrained wrote, or "
+        "download it again."
+    )
+
+
+def test_a_broken_link_in_the_cache_is_an_incomplete_download(place: Path) -> None:
+    folder = cached(place / "cache", "org/m", COMMITS[0], refs=("main",))
+    (place / "cache" / "models--org--m" / "blobs" / COMMITS[0] / "model.safetensors").unlink()
+    assert (folder / "model.safetensors").is_symlink()
+    assert refused(place, "org/m").kind == "missing"
+
+
+def test_an_unreadable_file_is_told(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make(place / "assets" / "m")
+
+    really_open = Path.open
+    for name in ("model.safetensors", "config.json"):
+
+        def refuse(self: Path, *args: Any, locked: str = name, **options: Any) -> Any:
+            if self.name == locked:
+                raise PermissionError(13, "Permission denied")
+            return really_open(self, *args, **options)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "open", refuse)
+            assert f"{name} cannot be read (Permission denied)" in str(refused(place, "m"))
+    (folder / "config.json").write_text(" " * 50_000_001)
+    assert "config.json cannot be used (it is larger than 50 MB)" in str(refused(place, "m"))
+
+
+def test_number_formats_of_weights(place: Path) -> None:
+    folder = make(place / "assets" / "m", weights=False)
+    save_file({"a": np.ones(3, np.float16), "mask": np.ones(2, np.bool_)}, folder / "model.safetensors")
+    assert look(place, "m").dtype == "float16"
+    assert look(place, "m").parameters == 3
+    save_file({"a": np.ones(3, np.float16), "b": np.ones(2, np.float64)}, folder / "model.safetensors")
+    assert look(place, "m").dtype == "mixed"
