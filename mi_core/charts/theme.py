@@ -224,7 +224,8 @@ def styled(
         "width": place.width,
         "height": place.height or scaled_height(spec["height"], place),
         "autosize": {"type": "fit", "contains": "padding"},
-        "padding": round(place.text * 0.35, 2),
+        # All four sides by name: Streamlit's page writes into this object.
+        "padding": dict.fromkeys(("left", "right", "top", "bottom"), round(place.text * 0.35, 2)),
         "background": look.background or "transparent",
         "config": configuration(look, place),
         **({"title": title} if title and place.titled else {}),

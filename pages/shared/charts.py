@@ -29,9 +29,6 @@ def draw_chart(
 
     drawn = styled(spec, theme=theme_name())
     drawn.pop("width")  # the page's column decides
-    drawn["padding"] = dict.fromkeys(
-        ("left", "right", "top", "bottom"), drawn["padding"]
-    )  # Streamlit writes into it
     if on_cell is None:
         st.vega_lite_chart(None, drawn, theme=None, key=key, width="stretch", alt=alt)
         return
