@@ -69,7 +69,7 @@ def hub_size(name: str, revision: str | None = None, *, endpoint: str | None = N
     _check_id(name, revision)
     from huggingface_hub import HfApi
 
-    with _explained(name, revision):
+    with _explained(name, revision, endpoint):
         info = HfApi(endpoint=endpoint).model_info(
             name, revision=revision, files_metadata=True, timeout=TIMEOUT_SECONDS
         )
@@ -169,7 +169,7 @@ def _fetch(
     total = max(1, size.bytes)
 
     def work(on_bytes: Callable[[int], None]) -> str:
-        with _explained(size.name, revision):
+        with _explained(size.name, revision, endpoint):
             return hf_hub_download(
                 size.name,
                 file,
@@ -211,7 +211,7 @@ def _counting_bar(on_bytes: Callable[[int], None]) -> type:
 
 
 @contextmanager
-def _explained(name: str, revision: str | None) -> Iterator[None]:
+def _explained(name: str, revision: str | None, endpoint: str | None) -> Iterator[None]:
     """Turn the hub's errors into sentences."""
     from huggingface_hub import errors
 
@@ -247,14 +247,14 @@ def _explained(name: str, revision: str | None) -> Iterator[None]:
         ) from error  # fmt: skip
     except (errors.LocalEntryNotFoundError, http.HTTPError, ConnectionError, TimeoutError) as error:
         raise ModelError(
-            f"{name!r} cannot be downloaded", kind="offline", why=_cause(error),
+            f"{name!r} cannot be downloaded", kind="offline", why=_cause(error, endpoint),
             fix="Check the connection, or choose a model that is here",
         ) from error  # fmt: skip
 
 
-def _cause(error: BaseException) -> str:
+def _cause(error: BaseException, endpoint: str | None) -> str:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status is not None:
         return f"the hub answered with status {status}"
-    host = os.environ.get("HF_ENDPOINT", "huggingface.co").removeprefix("https://")
-    return f"{host} cannot be reached"
+    address = endpoint or os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    return f"{address.partition('//')[2] or address} cannot be reached"

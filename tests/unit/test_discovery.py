@@ -225,9 +225,8 @@ def test_what_is_not_here(place: Path, name: str, sentence: str) -> None:
 
 def test_a_hostile_id_never_leaves_the_cache(place: Path) -> None:
     make(place / "secret")
-    for name in ("../secret", "x/../../secret", "..", "models--..--secret", "atlas/../../secret"):
-        error = refused(place, name) if name not in ("../secret", "..") else None
-        assert error is None or error.kind == "missing"
+    for name in ("x/../../secret", "models--..--secret", "atlas/../../secret"):
+        assert refused(place, name).kind == "missing"
     with pytest.raises(InputError, match="is not a branch, tag or commit"):
         look(place, "org/m", "../../../secret")
 
@@ -265,8 +264,8 @@ def test_two_commits_with_one_beginning_are_not_guessed_between(place: Path) -> 
         (
             {"model_type": "bert", "architectures": ["BertForMaskedLM"]},
             "not_causal_lm",
-            "'m' is not a causal language model: BertForMaskedLM does not predict the next token from those before "
-            "it. Choose a decoder such as GPT-2, Llama, Qwen or Gemma.",
+            "'m' is not a causal language model: BertForMaskedLM does not predict the next token from those "
+            "before it. Choose a decoder such as GPT-2, Llama, Qwen or Gemma.",
         ),
         (
             {"model_type": "bert", "architectures": ["BertLMHeadModel"]},
@@ -427,8 +426,8 @@ def test_an_index_that_does_not_fit_its_shards(place: Path, options: dict[str, A
         (
             ["pytorch_model.bin"],
             "pickle_only",
-            "'m' has no safetensors weights: only pytorch_model.bin, and such files can run code when they are "
-            "read. Take a revision with safetensors, or convert it with transformers' save_pretrained.",
+            "'m' has no safetensors weights: only pytorch_model.bin, and such files can run code when they "
+            "are read. Take a revision with safetensors, or convert it with transformers' save_pretrained.",
         ),
         (["consolidated.00.pth"], "pickle_only", "only consolidated.00.pth"),
         (
