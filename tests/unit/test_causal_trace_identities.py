@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mi_core.analyses import KINDS, CausalTraceInputs, CausalTraceResult, causal_trace
+from mi_core.analyses.causal_trace_inputs import Kind
 from mi_core.analyses.causal_trace_prepare import Prepared, prepare
 from mi_core.analyses.causal_trace_variants import build_variants, window_layers
 from mi_core.engine import Edit, Variant, build_model, run, sweep
@@ -213,7 +214,8 @@ def test_pair_and_noising_equal_one_whole_forward_pass_per_cell():
     )
     result, prepared = traced("gpt2", inputs), prepare(model_of("gpt2"), inputs)
     oracle = oracle_of("gpt2", prepared, noise=False)
-    for kind, severed in (("state", ""), ("state_mlp_severed", "mlp")):
+    severed_of: dict[Kind, str] = {"state": "", "state_mlp_severed": "mlp"}
+    for kind, severed in severed_of.items():
         slow = oracle.grid("state", len(result.tokens), lambda layer: [layer], severed, noising=True)
         found = result.grids[kind].samples["probability"]
         np.testing.assert_allclose(found, slow[..., result.answer.ids[0]], atol=1e-12)
@@ -224,6 +226,7 @@ def test_every_metric_equals_its_definition_on_the_slow_runs():
         PROMPT, subject=SUBJECT, samples=3, kinds=("state",), answer="Paris", distractor="Rome"
     )
     result, prepared = traced("llama", inputs), prepare(model_of("llama"), inputs)
+    assert result.distractor is not None
     oracle = oracle_of("llama", prepared, noise=True)
     logits = torch.stack([out[-1] for out in oracle.cell("state", [1], 3)])  # (sample, vocab)
     clean = oracle.run(oracle.clean, None)[-1]

@@ -7,6 +7,7 @@ the answer's evidence lies at the subject; MOVE takes it to the last token, wher
 """
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from mi_core.analyses import CausalTraceInputs, causal_trace
 from mi_core.analyses.causal_trace_corruption import draw_noise
+from mi_core.analyses.causal_trace_inputs import WindowConvention
 from mi_core.engine import build_model
 from mi_core.model.model import LoadedModel
 from tests.words import word_tokenizer
@@ -27,10 +29,15 @@ PROMPT, SUBJECT, LAST = "The capital of France is", 3, 4
 def planted() -> LoadedModel:
     torch.manual_seed(3)
     config = LlamaConfig(
-        vocab_size=VOCAB, hidden_size=WIDTH, num_hidden_layers=N_LAYERS, num_attention_heads=1, intermediate_size=8,
-        max_position_embeddings=32, tie_word_embeddings=False,
-    )  # fmt: skip
-    hf = LlamaForCausalLM(config).double().eval()
+        vocab_size=VOCAB,
+        hidden_size=WIDTH,
+        num_hidden_layers=N_LAYERS,
+        num_attention_heads=1,
+        intermediate_size=8,
+        max_position_embeddings=32,
+        tie_word_embeddings=False,
+    )
+    hf: Any = LlamaForCausalLM(config).double().eval()
     model = build_model(
         hf, word_tokenizer()
     )  # proved while it is random: the probe switches off what writes nothing
@@ -74,7 +81,7 @@ def test_clean_and_corrupted_runs_equal_the_formula():
     answer = result.answer.ids[0]
     assert answer == p.argmax()
     np.testing.assert_allclose(result.clean.mean("probability"), p.max(), rtol=1e-6)
-    noise = draw_noise(INPUTS, 3 * result.sigma, 1, WIDTH)
+    noise = draw_noise(INPUTS, 3 * (result.sigma or 0), 1, WIDTH)
     low = []
     for one in noise:
         corrupted = embedded.copy()
@@ -107,7 +114,8 @@ def test_a_window_over_the_moving_layer_finds_it():
     """Window 2 of ROME's program covers [l - 1, l]: centres 2 and 3 hold layer 2; the paper's [l, l + 1]: 1
     and 2.
     """
-    for convention, centres in (("code", [MOVE, MOVE + 1]), ("paper", [MOVE - 1, MOVE])):
+    conventions: dict[WindowConvention, list[int]] = {"code": [MOVE, MOVE + 1], "paper": [MOVE - 1, MOVE]}
+    for convention, centres in conventions.items():
         inputs = CausalTraceInputs(
             PROMPT,
             subject=(SUBJECT, SUBJECT + 1),

@@ -169,6 +169,7 @@ def test_trap_28_weak_and_helping_corruption_is_said_first():
     weak = causal_trace(model_of(), replace(NOISE, noise_level=1e-3))
     assert "corruption is weak" in weak.warnings[0]
     rare = causal_trace(model_of(), PAIR).distractor
+    assert rare is not None
     helps = causal_trace(model_of(), replace(PAIR, answer=rare.text))
     assert "does not give the answer" in helps.warnings[0]
     assert "corruption helps" in helps.warnings[1]
@@ -235,6 +236,7 @@ def test_trap_35_every_field_is_part_of_the_key():
 
 def test_the_default_answer_is_the_clean_runs_top_token_and_the_default_distractor_the_other_prompts():
     result = causal_trace(model_of(), PAIR)
+    assert result.distractor is not None
     assert (result.answer.chosen_by, result.distractor.chosen_by) == ("clean run", "corrupted run")
     assert result.clean.mean("rank") == 0
     assert result.distractor.ids[0] == result.corrupted.top_ids[0]
