@@ -2,7 +2,9 @@
 
 import streamlit as st
 
-from pages.shared.trace_page import draw_average_tab, draw_trace_tab
+from pages.shared.trace_average import draw_average_tab
+from pages.shared.trace_fields import TABS
+from pages.shared.trace_page import draw_trace_tab
 
 st.title("Causal trace")
 st.caption(
@@ -10,7 +12,7 @@ st.caption(
     "returns, the model carries it."
 )
 
-one, average = st.tabs(["One prompt", "Average over a prompt set"], key="trace_tabs", on_change="rerun")
+one, average = st.tabs(list(TABS.values()), key="trace_tabs", on_change="rerun")
 with one:
     if one.open:
         draw_trace_tab()

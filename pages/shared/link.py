@@ -26,6 +26,7 @@ MAX_TEXT = 20_000
 _WRITTEN = "_link_written"
 _PROBLEMS = "_link_problems"
 _PAGE = "_link_page"
+_VISIT = "_link_visit"
 _REMEMBERED = 20
 _IGNORED = {"v", "token"}
 
@@ -211,6 +212,7 @@ def take_link(fields: list[LinkField], page: str) -> bool:
     if _is_new_link(arrived, page):
         good, problems = read_link(arrived, fields)
         state[_PROBLEMS] = problems
+        new_visit()
         if not first:  # another link inside the same session: what it does not say is default
             state.update({field.name: field.default for field in fields})
         state.update(good)
@@ -247,6 +249,16 @@ def put_link(fields: list[LinkField]) -> None:
 def _remember(link: dict[str, str]) -> None:
     history = [known for known in st.session_state.get(_WRITTEN, []) if known != link]
     st.session_state[_WRITTEN] = [*history[-_REMEMBERED:], link]
+
+
+def new_visit() -> None:
+    """Note that settings were replaced as a whole: pages let go of results that do not belong to them."""
+    st.session_state[_VISIT] = visit() + 1
+
+
+def visit() -> int:
+    """How often settings were replaced as a whole, by a link, by Back or by an example."""
+    return st.session_state.get(_VISIT, 0)
 
 
 def link_problems() -> list[str]:

@@ -14,7 +14,9 @@ from typing import Any
 
 import streamlit as st
 
+from mi_core.model.spec import ModelSpec
 from pages.shared.jobs import Job
+from pages.shared.link import visit
 from pages.shared.session import hub, waiter
 
 PATIENCE_SECONDS = 0.9
@@ -29,18 +31,22 @@ class Run:
     """A run that a page started.
 
     Attributes:
-        key: what was asked for: the model's specification, and everything else.
+        spec: the model.
+        inputs: what was asked for, besides the model.
         job: the worker's job.
         result: what came out, or what was done when it was stopped.
         error: why there is no result.
         stopped: whether this session pressed Cancel.
+        visit: see `link.visit`.
     """
 
-    key: tuple[Any, Hashable]
+    spec: ModelSpec
+    inputs: Hashable
     job: Job
     result: Any = None
     error: BaseException | None = None
     stopped: bool = False
+    visit: int = 0
 
     @property
     def active(self) -> bool:
@@ -53,19 +59,19 @@ def current(slot: str) -> Run | None:
     return st.session_state.get(f"_run_{slot}")
 
 
-def begin(slot: str, key: tuple[Any, Hashable], job: Job) -> Run:
+def begin(slot: str, spec: ModelSpec, inputs: Hashable, job: Job) -> Run:
     """Remember a new run; the one before is left (and cancelled, if nobody else waits for it)."""
     forget(slot)
-    run = Run(key, job)
+    run = Run(spec, inputs, job, visit=visit())
     st.session_state[f"_run_{slot}"] = run
     return run
 
 
-def finished(slot: str, key: tuple[Any, Hashable], result: Any) -> Run:
+def finished(slot: str, spec: ModelSpec, inputs: Hashable, result: Any) -> Run:
     """Remember a result that was there already (stored, or computed for another tab)."""
     forget(slot)
-    job = Job(key, lambda job: None, "stored", 0)
-    run = Run(key, job, result=result)
+    job = Job(inputs, lambda job: None, "stored", 0)
+    run = Run(spec, inputs, job, result=result, visit=visit())
     st.session_state[f"_run_{slot}"] = run
     return run
 
@@ -163,6 +169,8 @@ def progress_text(job: Job, ahead: int) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds for people: `0.4 s`, `12 s`, `3 min 20 s`."""
+    if seconds < 0.1:
+        return "less than 0.1 s"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     if seconds < 90:

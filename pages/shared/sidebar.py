@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from mi_core.errors import LanternError
+from mi_core.errors import LanternError, ModelError
 from mi_core.model.discovery import FoundModel, discover, find
+from mi_core.model.hub_cache import is_hub_id
 from mi_core.model.memory import free_bytes
 from mi_core.model.progress import format_bytes, format_count
 from mi_core.model.spec import DTYPES, ModelSpec
@@ -13,6 +14,7 @@ from pages.shared.boundary import show_error
 from pages.shared.catalogue import PAGES, fields_of
 from pages.shared.examples import EXAMPLES, Example, values_of
 from pages.shared.hub import About, ModelState, explain
+from pages.shared.link import new_visit
 from pages.shared.prompt_state import SPREAD
 from pages.shared.session import chosen_spec, default_spec, hub, waiter
 from pages.shared.text import code, plain
@@ -48,6 +50,7 @@ def _load_example() -> None:
     kept = ("dtype", "device", "attention")
     defaults = {field.name: field.default for field in fields_of(card) if field.name not in kept}
     st.session_state.update({**defaults, **values_of(item), "ran": False})
+    new_visit()
 
 
 def _draw_model() -> None:
@@ -188,6 +191,11 @@ def _draw_absent(spec: ModelSpec, state: ModelState) -> None:
         return
     try:
         found = find(spec.name, spec.revision)
+    except ModelError as error:
+        show_error(error)
+        if error.kind == "missing" and is_hub_id(spec.name):
+            _offer_download(spec)
+        return
     except LanternError as error:
         show_error(error)
         return
@@ -197,6 +205,31 @@ def _draw_absent(spec: ModelSpec, state: ModelState) -> None:
         f"{format_bytes(free_bytes('cpu'))} are free in memory."
     )
     _load_button("Load", spec)
+
+
+def _offer_download(spec: ModelSpec) -> None:
+    """The only place where the network is touched: first the size, when asked for, then the download."""
+    sizes = st.session_state.setdefault("_hub_sizes", {})
+    size = sizes.get(spec.text)
+    if size is None:
+        if st.button(
+            "Look it up on Hugging Face", key="look_up", icon=":material/travel_explore:", width="stretch"
+        ):
+            from mi_core.model.hub import hub_size
+
+            try:
+                with st.spinner("Asking Hugging Face for its size"):
+                    sizes[spec.text] = hub_size(spec.name, spec.revision)
+            except LanternError as error:
+                show_error(error)
+                return
+            st.rerun()
+        st.caption("This asks huggingface.co for the size of its files. Nothing is downloaded yet.")
+        return
+    st.caption(f"{len(size.files)} files, {format_bytes(size.bytes)}, commit {code(size.commit[:12])}.")
+    if st.button(f"Download {format_bytes(size.bytes)} and load", key="download_model", width="stretch"):
+        hub().load(spec, waiter(), allow_download=True)
+        st.rerun()
 
 
 def _load_button(label: str, spec: ModelSpec) -> None:

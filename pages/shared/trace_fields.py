@@ -17,7 +17,19 @@ METRICS = (
     "rank",
     "top1_flip",
 )
-TABS = ("one", "set")
+AVERAGE_METRICS = ("probability", "log_probability", "logit")
+POOLINGS = ("tokens", "prompts")
+TABS = {"one": "One prompt", "set": "Average over a prompt set"}
+"""Word in the link -> label; the tabs' state is the label."""
+
+
+def _tab() -> link.LinkField:
+    words = {label: word for word, label in TABS.items()}
+    named = link.choice("trace_tabs", "tab", None, TABS)
+    return link.LinkField(
+        "trace_tabs", "tab", TABS["one"], lambda raw: TABS[named.parse(raw)], words.__getitem__
+    )
+
 
 FIELDS = [
     link.choice("corruption", "corrupt", "noise", ("noise", "prompt")),
@@ -34,4 +46,10 @@ FIELDS = [
     link.choice("metric", "metric", "probability", METRICS),
     link.choice("palette", "colours", "cividis", ("cividis", "rome")),
     link.flag("ran", "run"),
+    _tab(),
+    link.choice("prompt_source", "set", "facts", ("facts", "file")),
+    link.number("prompt_count", "prompts", 40, 1, 5000, whole=True),
+    link.choice("average_metric", "averaged", "probability", AVERAGE_METRICS),
+    link.choice("pooling", "pool", "tokens", POOLINGS),
+    link.flag("average_share", "share"),
 ]

@@ -1,4 +1,4 @@
-"""The two tabs of the causal-trace page, put together from setup, run and view."""
+"""The causal trace of one prompt: set-up, run and view put together."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from mi_core.errors import LanternError
 from pages.shared import running
 from pages.shared.boundary import show_bug, show_error
 from pages.shared.examples import stored_result
+from pages.shared.link import visit
 from pages.shared.running import Run
 from pages.shared.session import chosen_about, chosen_spec, hub, waiter
 from pages.shared.text import plain
@@ -54,7 +55,7 @@ def draw_trace_tab() -> None:
         draw_setup(about)
         wanted = asked()
         _run_row(about, wanted)
-    run = running.current(SLOT)
+    run = _current(wanted)
     if run is None and wanted.inputs is not None and about is not None:
         run = _already_there(about, wanted.inputs)
     if run is None:
@@ -64,6 +65,17 @@ def draw_trace_tab() -> None:
         running.follow(SLOT, _draw_partial)
         return
     _draw_outcome(run, wanted)
+
+
+def _current(wanted: Asked) -> Run | None:
+    """The page's run; after a link or an example one with other settings is let go."""
+    run = running.current(SLOT)
+    if run is not None and run.visit != visit():
+        if run.spec != chosen_spec() or run.inputs != wanted.inputs:
+            running.forget(SLOT)
+            return None
+        run.visit = visit()
+    return run
 
 
 def _run_row(about: About | None, wanted: Asked) -> None:
@@ -104,12 +116,12 @@ def _start(about: About | None, inputs: CausalTraceInputs | None) -> None:
     key = _key(about, inputs)
     stored = hub().result(about.spec, key)
     if stored is not None:
-        running.finished(SLOT, (about.spec, key), stored)
+        running.finished(SLOT, about.spec, inputs, stored)
     else:
         job = hub().run(
             about.spec, key, waiter(), lambda model, job: _trace(model, inputs, job), "Causal trace"
         )
-        running.begin(SLOT, (about.spec, key), job)
+        running.begin(SLOT, about.spec, inputs, job)
     st.session_state["ran"] = True
 
 
@@ -133,7 +145,7 @@ def _already_there(about: About, inputs: CausalTraceInputs) -> Run | None:
     key = _key(about, inputs)
     known = hub().result(about.spec, key) or stored_result(about, inputs)
     if known is not None:
-        return running.finished(SLOT, (about.spec, key), known)
+        return running.finished(SLOT, about.spec, inputs, known)
     if st.session_state["ran"] and _is_cheap(about, inputs):
         _start(about, inputs)
         return running.current(SLOT)
@@ -208,12 +220,6 @@ def _draw_state(run: Run, result: CausalTraceResult, wanted: Asked) -> None:
 
 
 def _what_changed(run: Run, result: CausalTraceResult, wanted: Asked) -> str:
-    spec, _ = run.key
-    names = [] if spec == chosen_spec() else ["model"]
+    names = [] if run.spec == chosen_spec() else ["model"]
     names += changed(result.inputs, wanted.inputs) if wanted.inputs is not None else ["settings"]
     return plain(", ".join(names))
-
-
-def draw_average_tab() -> None:
-    """Averages over many prompts."""
-    st.info("Averages over a prompt set are being built.")

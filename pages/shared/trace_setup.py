@@ -77,13 +77,7 @@ def draw_setup(about: About | None) -> None:
     """Draw the settings. Values live in the session under the fields' names (`trace_fields`)."""
     tokens, _ = tokens_of(st.session_state["prompt"], about) if st.session_state["prompt"] else (None, "")
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
-        st.segmented_control(
-            "Corrupt by",
-            list(CORRUPTIONS),
-            format_func=CORRUPTIONS.__getitem__,
-            key="corruption",
-            required=True,
-        )
+        draw_corruption()
         st.segmented_control(
             "Patch",
             list(DIRECTIONS),
@@ -93,18 +87,10 @@ def draw_setup(about: About | None) -> None:
             help="Clean values into the corrupted run ask what is enough for the answer (denoising); "
             "corrupted values into the clean run ask what the answer needs (noising).",
         )
-        st.pills(
-            "Restore",
-            KINDS,
-            selection_mode="multi",
-            format_func=lambda kind: KIND_NAMES[kind],
-            key="kinds",
-            help="What is put back at one token and one layer. Severed: the token's later attention (or MLP) "
-            "outputs stay as in the corrupted run, which shows what carries the effect.",
-        )
+    draw_kinds()
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         if st.session_state["corruption"] == "noise":
-            _noise_widgets()
+            draw_noise()
         _window_widget(about)
         if "head" in st.session_state["kinds"]:
             _head_position_widget(tokens)
@@ -112,7 +98,31 @@ def draw_setup(about: About | None) -> None:
             _more_options()
 
 
-def _noise_widgets() -> None:
+def draw_corruption() -> None:
+    """Noise, or another prompt."""
+    st.segmented_control(
+        "Corrupt by", list(CORRUPTIONS), format_func=CORRUPTIONS.__getitem__, key="corruption", required=True
+    )
+
+
+def draw_kinds(*, heads: bool = True) -> None:
+    """What is restored; averages have no heads, and then a chosen head is left out."""
+    options = [kind for kind in KINDS if heads or kind != "head"]
+    if not heads:
+        st.session_state["kinds"] = [kind for kind in st.session_state["kinds"] if kind in options]
+    st.pills(
+        "Restore",
+        options,
+        selection_mode="multi",
+        format_func=KIND_NAMES.__getitem__,
+        key="kinds",
+        help="What is put back at one token and one layer. Severed: the token's later attention (or MLP) "
+        "outputs stay as in the corrupted run, which shows what carries the effect.",
+    )
+
+
+def draw_noise() -> None:
+    """Level and number of samples."""
     absolute = st.session_state["noise_unit"] == "absolute"
     st.number_input(
         "Noise level" if absolute else f"Noise level ({SIGMA})",

@@ -35,7 +35,7 @@ def draw_warnings(result: CausalTraceResult) -> None:
 
 def draw_runs_line(result: CausalTraceResult) -> None:
     """The metric, and the clean and the corrupted run in it, between which every cell lies."""
-    from mi_core.charts.causal_trace import answer_text, quantity
+    from mi_core.charts.causal_trace import answer_text
     from mi_core.charts.text import number
 
     _give_up_missing_metric(result)
@@ -57,9 +57,8 @@ def draw_runs_line(result: CausalTraceResult) -> None:
             width=150,
             help="ROME: the hues of the paper, purple for states, red for attention, green for MLPs.",
         )
-        name = plain(quantity(result, metric))
-        st.metric(f"Clean run, {name}", number(result.value(result.clean, metric)), width="content")
-        st.metric(f"Corrupted run, {name}", number(result.value(result.corrupted, metric)), width="content")
+        st.metric("Clean run", number(result.value(result.clean, metric)), width="content")
+        st.metric("Corrupted run", number(result.value(result.corrupted, metric)), width="content")
         st.metric("Target", plain(answer_text(result.answer)), width="content", help=_chosen_by(result))
 
 

@@ -1,0 +1,98 @@
+"""What the help page says: methods with formulas and limits, supported models, words, keys."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from mi_core.analyses.causal_trace_inputs import METRICS
+from mi_core.model.families import FAMILIES
+from mi_core.sites import SITES
+from pages.shared.method_text import AVERAGE_METHOD, TRACE_METHOD
+
+_KEYS = """
+| key | does |
+|---|---|
+| `Ctrl` + `Enter` | Run |
+| click on a token | subject from here; a second click ends it |
+| `Shift` + click on a token | extend the subject |
+| click on a cell | select it; double click lets go |
+| `Tab`, `Enter` | tokens, buttons and menus are reachable by keyboard |
+
+**Links.** The address bar always holds a link to what you see: model, prompt, settings and selected cell. Values that
+are the default are left out. A link that asks for something that is not here says so; nothing is dropped silently.
+Uploaded prompt sets are not in the link.
+
+**Privacy.** The server listens on this machine only and sends no statistics. The network is used in one case: when you
+press *Look it up on Hugging Face* or *Download*.
+"""
+
+_WORDS = """
+- **Token**: what the model reads, shown as its position and its text; `·` is a space, `↵` a line break. Positions count
+  from 0 and include the beginning-of-sequence token.
+- **Layer**, **head**: counted from 0; `L9H6` is head 6 of layer 9.
+- **State**: the residual stream after a block (`resid_post`).
+- **Subject**: the tokens the question is about; figures mark them with `*`.
+- **Target**: the answer whose probability is followed. If you leave it empty it is the clean run's top token.
+- **Logarithms** are natural, divergences in nats.
+"""
+
+
+def draw_methods() -> None:
+    """One card per method."""
+    with st.container(border=True):
+        st.subheader("Causal trace")
+        st.markdown(TRACE_METHOD)
+    with st.container(border=True):
+        st.subheader("Average over a prompt set")
+        st.markdown(AVERAGE_METHOD)
+    st.subheader("Metrics")
+    st.dataframe(
+        {
+            "metric": [metric.label for metric in METRICS.values()],
+            "unit": [metric.unit for metric in METRICS.values()],
+            "meaning": [metric.meaning for metric in METRICS.values()],
+        },
+        hide_index=True,
+        alt="Metrics with units and meanings.",
+    )
+
+
+def draw_models() -> None:
+    """Which models can be opened."""
+    st.markdown(
+        "Any Hugging Face causal language model with safetensors of these families, and models built like Llama:"
+    )
+    st.markdown(" ".join(f"`{name}`" for name in FAMILIES))
+    st.markdown(
+        "When a model is loaded, a probe proves on the model itself that every site is what its name says: shapes, "
+        "rows of attention that sum to one, parts that add up to the whole, the model's own logits. What fails is "
+        "switched off; the sidebar shows the report.\n\n"
+        "Weights come from safetensors only; pickles are refused, and code from a repository is never run. Models "
+        "are found in the Hugging Face cache (`HF_HOME`, `HF_HUB_CACHE`) or by the path of a folder."
+    )
+
+
+def draw_words() -> None:
+    """The words that all pages use."""
+    st.markdown(_WORDS)
+
+
+def draw_sites() -> None:
+    """The table of sites, from the library."""
+    st.subheader("Sites")
+    st.dataframe(
+        {
+            "site": list(SITES),
+            "shape": [" ".join(site.axes) for site in SITES.values()],
+            "meaning": [site.meaning for site in SITES.values()],
+            "TransformerLens name": [site.full_name for site in SITES.values()],
+            "models": [site.availability for site in SITES.values()],
+        },
+        hide_index=True,
+        alt="Sites of a decoder: name, shape, meaning.",
+    )
+
+
+def draw_keys() -> None:
+    """Keyboard, links, privacy."""
+    st.markdown(_KEYS)
