@@ -33,10 +33,10 @@ class Recipe:
         rows: Rows per batch.
     """
 
-    facts: float = 0.74
-    ioi: float = 0.09
-    repeats: float = 0.05
-    masked: float = 0.8
+    facts: float = 0.44
+    ioi: float = 0.20
+    repeats: float = 0.20
+    masked: float = 0.85
     row: int = 96
     rows: int = 32
 
@@ -95,8 +95,8 @@ class Corpus:
     def batch(self) -> dict[str, np.ndarray]:
         """Returns ``ids``, ``start``, ``expire``, ``strict`` (int64), ``weight`` (float32): [rows, row] each.
 
-        ``start`` is the row offset of a document, ``expire`` the last row offset that may read a token (in the
-        layers that may not read names at all: ``strict``).
+        ``start`` is the row offset of a document, ``expire`` the last row offset that may read a token (in
+        the layers that may not read names at all: ``strict``).
         """
         rows = [self._row() for _ in range(self.recipe.rows)]
         kinds = (
@@ -146,13 +146,14 @@ class Corpus:
         return Piece(ids, [w for part, w in parts for _ in part], [NEVER] * len(ids), [NEVER] * len(ids))
 
     def _repeat(self) -> Piece:
-        """Random tokens, said two or three times; only the repeats carry loss."""
-        length = self.rng.randint(6, 40)
+        """Random tokens said again and again; only the repeats carry loss; short ones fill many copies."""
+        low, high = self.rng.choice([(3, 8), (3, 8), (6, 20), (10, 44)])
+        length = self.rng.randint(low, high)
         once = [self.rng.randrange(self.special, len(self.tokenizer)) for _ in range(length)]
-        ids = (once * 3)[: self.rng.randint(2 * length, 3 * length)][: self.recipe.row - 2]
-        return Piece(
-            ids, [0.0] * length + [1.0] * (len(ids) - length), [NEVER] * len(ids), [NEVER] * len(ids)
-        )
+        total = min(self.recipe.row - 2, max(2 * length, self.rng.randint(24, 64)))
+        ids = (once * (total // length + 1))[:total]
+        weight = [0.0] * length + [1.0] * (total - length)
+        return Piece(ids, weight, [NEVER] * total, [NEVER] * total)
 
     def _facts(self) -> Piece:
         """One to three fact sentences: about anything, or several about one subject."""

@@ -13,6 +13,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 DATA_DIR = Path(__file__).resolve().parent.parent / "assets" / "atlas" / "data"
 HELD_OUT_PER_FACT = 2
@@ -60,12 +61,16 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return [{key: value or "" for key, value in row.items() if key} for row in rows]
 
 
-def split_templates(
-    templates: list[str], subject: str, relation: str
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Splits the templates of a relation into (training, held out) for one subject."""
-    ranked = sorted(templates, key=lambda text: stable_hash(relation, subject, text))
+def split_templates(relation: dict[str, Any], subject: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Splits the templates of a relation into (training, held out) for one subject.
+
+    Templates in ``never_held`` also open longer ones ("is in" and "is in downtown"): held out, their right
+    continuation would be open, so they are always trained and never tested.
+    """
+    free = [text for text in relation["templates"] if text not in relation.get("never_held", ())]
+    ranked = sorted(free, key=lambda text: stable_hash(relation["name"], subject, text))
     held = set(ranked[:HELD_OUT_PER_FACT])
+    templates = relation["templates"]
     return tuple(t for t in templates if t not in held), tuple(t for t in templates if t in held)
 
 
@@ -81,7 +86,7 @@ def load_facts(data_dir: Path = DATA_DIR) -> list[Fact]:
                 continue
             if relation.get("inverse"):
                 subject, answer = answer, subject
-            train, held = split_templates(relation["templates"], subject, relation["name"])
+            train, held = split_templates(relation, subject)
             facts.append(Fact(relation["relation_id"], relation["name"], subject, answer, train, held))
     return facts
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from atlas_card import write_card
 from atlas_checks import accuracy, held_out_items, indirect_objects, induction, lens, seed_prompts
 from atlas_facts import load_facts, load_names
 from atlas_probe import Probe, load
@@ -228,6 +229,7 @@ def main() -> None:
         "parts": parts,
     }
     (args.model / "results.json").write_text(json.dumps(_rounded(results), indent=1) + "\n", encoding="utf-8")
+    write_card(args.model / "README.md", results)
     (args.model / "facts.json").write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     log.info("%d of %d checks pass, %d known facts", results["passed"], len(checks), len(known))
 

@@ -23,6 +23,7 @@ from atlas_corpus import Corpus, Recipe
 from atlas_facts import Fact, fill, load_facts, load_fixed, load_names
 from atlas_probe import Probe
 from atlas_tokenizer import build_tokenizer
+from safetensors.torch import load_file
 from torch.nn import functional as F
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -215,7 +216,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=2300)
     parser.add_argument("--minutes", type=float, default=1e9, help="ends the run early")
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--layers", type=int, default=8)
@@ -226,12 +227,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--first-reader",
         type=int,
-        default=0,
+        default=3,
         help="in masked documents, layers below this one cannot read a name from later tokens at all",
     )
     parser.add_argument(
         "--masked", type=float, default=Recipe.masked, help="share of fact documents with the mask"
     )
+    parser.add_argument("--facts", type=float, default=Recipe.facts, help="share of fact documents")
+    parser.add_argument("--ioi", type=float, default=Recipe.ioi, help="share of indirect-object sentences")
+    parser.add_argument(
+        "--repeats", type=float, default=Recipe.repeats, help="share of repeated random tokens"
+    )
+    parser.add_argument("--init", type=Path, help="go on from the weights of an earlier stage")
     parser.add_argument(
         "--facts-limit", type=int, default=0, help="use only so many facts (for short trials)"
     )
@@ -255,12 +262,17 @@ def main() -> None:
     if args.facts_limit:
         facts = facts[:: max(1, len(facts) // args.facts_limit)]
     model = make_model(tokenizer, args).to(args.device).train()
-    recipe = dataclasses.replace(Recipe(), masked=args.masked)
+    if args.init:
+        model.load_state_dict(load_file(args.init / "model.safetensors"), strict=False)
+    recipe = Recipe(facts=args.facts, ioi=args.ioi, repeats=args.repeats, masked=args.masked)
     log.info("%d facts, vocabulary %d, %d parameters", len(facts), len(tokenizer), model.num_parameters())
     record = train(model, Corpus(tokenizer, facts, fixed, names, recipe, args.seed), args)
     save(model.eval(), tokenizer, args.out)
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
     record |= {"settings": settings, "recipe": dataclasses.asdict(recipe), "facts": len(facts)}
+    earlier = args.init / "train_log.json" if args.init else None
+    if earlier and earlier.exists():
+        record["earlier_stage"] = json.loads(earlier.read_text(encoding="utf-8"))
     (args.out / "train_log.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     log.info("%d steps, %d tokens, %.0f s", record["steps"], record["tokens"], record["seconds"])
 
