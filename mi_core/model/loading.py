@@ -219,7 +219,8 @@ def _build(spec: ModelSpec, device: str, config: Any, model_class: Any, tensors:
             hf, info = model_class.from_pretrained(
                 None, config=config, state_dict=tensors, dtype=torch_dtype(spec.dtype),
                 output_loading_info=True, ignore_mismatched_sizes=True, use_safetensors=True,
-                local_files_only=True, attn_implementation="eager", **placement,
+                local_files_only=True, attn_implementation="eager", experts_implementation="eager",
+                **placement,
             )  # fmt: skip
         except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
             # transformers hides what went wrong with a tensor in its log.
