@@ -96,14 +96,14 @@ def few_heads(result: CausalTraceResult) -> None:
     expect(median < 0.05, f"the median head does nothing ({median:.3f})")
 
 
-def mlps_matter(result: CausalTraceResult) -> None:
-    """Severing MLPs takes more of the early site's effect than severing attention does."""
-    last = result.subject[1] - 1
-    layers = slice(0, result.n_layers // 2)
-    kinds = ("state", "state_mlp_severed", "state_attn_severed")
-    whole, no_mlp, no_attn = (result.effect(kind)[last, layers].max() for kind in kinds)
-    expect(no_mlp < 0.6 * whole, f"without MLPs the state loses its effect ({no_mlp:.2f} of {whole:.2f})")
-    expect(no_mlp < no_attn, f"severing attention costs less ({no_attn:.2f})")
+def made_by_an_early_mlp(result: CausalTraceResult) -> None:
+    """One MLP output is enough, attention is not, and severing later modules takes little away."""
+    last, layers = result.subject[1] - 1, slice(0, result.n_layers // 2)
+    kinds = ("state", "mlp", "attn", "state_mlp_severed", "state_attn_severed")
+    state, mlp, attn, no_mlp, no_attn = (result.effect(kind)[last, layers].max() for kind in kinds)
+    expect(mlp > 0.6 * state, f"one MLP output brings the answer back ({mlp:.2f} of {state:.2f})")
+    expect(attn < 0.5 * mlp, f"attention at that token does not ({attn:.2f})")
+    expect(min(no_mlp, no_attn) > 0.7 * state, f"severing changes little ({no_mlp:.2f}, {no_attn:.2f})")
 
 
 PROMISES: dict[str, Promise] = {
@@ -111,7 +111,7 @@ PROMISES: dict[str, Promise] = {
     "space_needle": answer_moves,
     "capital_of_france": can_be_destroyed,
     "mary_and_john": few_heads,
-    "severed": mlps_matter,
+    "severed": made_by_an_early_mlp,
 }
 
 

@@ -111,14 +111,15 @@ EXAMPLES: tuple[Example, ...] = (
     ),
     Example(
         "severed",
-        "MLPs make the fact, attention moves it",
+        "Which module puts it there",
         "Is the early site the work of MLPs or of attention?",
-        "With the MLPs of the subject's last token severed, early states lose their effect.",
+        "One MLP output at the name's last token brings the answer back, attention there does not. Severing "
+        "the token's later MLPs or attention changes little: the fact is complete early.",
         "causal_trace",
         "Louvre Museum",
         {
             "prompt": "The Louvre Museum is located in the city of",
-            "kinds": ["state", "state_attn_severed", "state_mlp_severed"],
+            "kinds": ["state", "attn", "mlp", "state_attn_severed", "state_mlp_severed"],
         },
     ),
 )

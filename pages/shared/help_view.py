@@ -18,17 +18,30 @@ _KEYS = """
 | click on a cell | select it; double click lets go |
 | `Tab`, `Enter` | tokens, buttons and menus are reachable by keyboard |
 
-**Links.** The address bar always holds a link to what you see: model, prompt, settings and selected cell. Values that
-are the default are left out. A link that asks for something that is not here says so; nothing is dropped silently.
-Uploaded prompt sets are not in the link.
+**Links.** The address bar always holds a link to what you see: model, prompt, settings and selected cell.
+Values that are the default are left out. A link that asks for something that is not here says so; nothing is
+dropped silently. Uploaded prompt sets are not in the link.
 
-**Privacy.** The server listens on this machine only and sends no statistics. The network is used in one case: when you
-press *Look it up on Hugging Face* or *Download*.
+**Privacy.** The server listens on this machine only and sends no statistics. The network is used in one case:
+when you press *Look it up on Hugging Face* or *Download*.
+"""
+
+_MODELS = """
+Any Hugging Face causal language model with safetensors of these families, and models built like Llama:
+
+{families}
+
+When a model is loaded, a probe proves on the model itself that every site is what its name says: shapes, rows
+of attention that sum to one, parts that add up to the whole, the model's own logits. What fails is switched
+off; the sidebar shows the report.
+
+Weights come from safetensors only; pickles are refused, and code from a repository is never run. Models are
+found in the Hugging Face cache (`HF_HOME`, `HF_HUB_CACHE`) or by the path of a folder.
 """
 
 _WORDS = """
-- **Token**: what the model reads, shown as its position and its text; `·` is a space, `↵` a line break. Positions count
-  from 0 and include the beginning-of-sequence token.
+- **Token**: what the model reads, shown as its position and its text; `·` is a space, `↵` a line break.
+  Positions count from 0 and include the beginning-of-sequence token.
 - **Layer**, **head**: counted from 0; `L9H6` is head 6 of layer 9.
 - **State**: the residual stream after a block (`resid_post`).
 - **Subject**: the tokens the question is about; figures mark them with `*`.
@@ -59,17 +72,7 @@ def draw_methods() -> None:
 
 def draw_models() -> None:
     """Which models can be opened."""
-    st.markdown(
-        "Any Hugging Face causal language model with safetensors of these families, and models built like Llama:"
-    )
-    st.markdown(" ".join(f"`{name}`" for name in FAMILIES))
-    st.markdown(
-        "When a model is loaded, a probe proves on the model itself that every site is what its name says: shapes, "
-        "rows of attention that sum to one, parts that add up to the whole, the model's own logits. What fails is "
-        "switched off; the sidebar shows the report.\n\n"
-        "Weights come from safetensors only; pickles are refused, and code from a repository is never run. Models "
-        "are found in the Hugging Face cache (`HF_HOME`, `HF_HUB_CACHE`) or by the path of a folder."
-    )
+    st.markdown(_MODELS.format(families=" ".join(f"`{name}`" for name in FAMILIES)))
 
 
 def draw_words() -> None:

@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 0.9
 """How long a script waits for a run before it shows progress instead."""
 
 _STEP_SECONDS = 0.02
-_LOOK_EVERY = 0.5
+_LOOK_EVERY = 0.3
 
 
 @dataclass
