@@ -119,13 +119,13 @@ def _start(about: About | None, inputs: CausalTraceInputs | None) -> None:
         running.finished(SLOT, about.spec, inputs, stored)
     else:
         job = hub().run(
-            about.spec, key, waiter(), lambda model, job: _trace(model, inputs, job), "Causal trace"
+            about.spec, key, waiter(), lambda model, job: trace(model, inputs, job), "Causal trace"
         )
         running.begin(SLOT, about.spec, inputs, job)
     st.session_state["ran"] = True
 
 
-def _trace(model: LoadedModel, inputs: CausalTraceInputs, job: Job) -> CausalTraceResult:
+def trace(model: LoadedModel, inputs: CausalTraceInputs, job: Job) -> CausalTraceResult:
     """Runs on the worker thread."""
     from mi_core.analyses import Step, causal_trace
 
