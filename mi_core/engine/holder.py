@@ -137,7 +137,8 @@ def free(model: LoadedModel) -> None:
         for module in hf.modules():
             module.__dict__.pop("_hf_hook", None)  # accelerate's hooks hold offloaded weights
         for tensor in [*hf.parameters(), *hf.buffers()]:
-            tensor.data = tensor.data.new_empty(0)
+            if tensor.device.type != "meta":  # on the disk: nothing of it is in memory
+                tensor.data = tensor.data.new_empty(0)
         model.hf = _Freed(getattr(model.spec, "text", None) or type(hf).__name__)
         del hf
     release_memory()

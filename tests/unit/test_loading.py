@@ -13,18 +13,18 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from transformers.utils import logging as hf_logging
 
 from mi_core import load_model
-from mi_core.engine import run
+from mi_core.engine import build_model, run
 from mi_core.engine.holder import ModelHolder, free
 from mi_core.errors import Cancelled, InputError, ModelError, OutOfMemory
 from mi_core.model.background import watch
 from mi_core.model.checkpoint import read_checkpoint
 from mi_core.model.loading import check_weights, read_model
 from mi_core.model.progress import PHASES, silent
-from mi_core.model.reading import fingerprint
+from mi_core.model.reading import fingerprint, open_weights
 from mi_core.model.spec import ModelSpec
 from tests.disk import byte_level, save_model
 
@@ -431,6 +431,26 @@ def test_a_device_map_gives_the_same_numbers(saved: Path) -> None:
     torch.testing.assert_close(
         run(spread, TOKENS).logits.cpu(), run(plain, TOKENS).logits.cpu(), atol=1e-5, rtol=1e-5
     )
+    free(spread)
+
+
+def test_lazy_tensors_go_to_the_disk_and_come_back(saved: Path, tmp_path: Path) -> None:
+    """What a device map does with a model that is larger than memory, here with very little memory."""
+    pytest.importorskip("accelerate", reason="accelerate is not installed")
+    reference = load_model(str(saved / "llama"))
+    with open_weights(read_checkpoint(saved / "llama", "m"), lambda _count: None) as tensors:
+        hf: Any = LlamaForCausalLM.from_pretrained(
+            None,
+            config=reference.hf.config,
+            state_dict=tensors,
+            dtype=torch.float32,
+            device_map="auto",
+            max_memory={"cpu": 100_000},
+            offload_folder=str(tmp_path),
+        )
+    assert "disk" in hf.hf_device_map.values()
+    spread = build_model(hf)
+    assert torch.equal(run(spread, TOKENS).logits, run(reference, TOKENS).logits)
     free(spread)
 
 
