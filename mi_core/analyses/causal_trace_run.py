@@ -30,7 +30,7 @@ from mi_core.analyses.causal_trace_result import (
     TraceGrid,
     empty_grid,
 )
-from mi_core.analyses.causal_trace_variants import Cell, build_variants, is_fixed, rows_of
+from mi_core.analyses.causal_trace_variants import Cell, build_variants, for_cost, is_fixed, rows_of
 from mi_core.analyses.causal_trace_warnings import trace_warnings
 from mi_core.engine import Base, Plan, Variant, plan, sweep
 from mi_core.errors import Cancelled
@@ -107,7 +107,7 @@ def causal_trace_plan(model: LoadedModel, inputs: CausalTraceInputs) -> Plan:
     n_samples = inputs.samples if inputs.corruption == "noise" else 1
     base = Base(token_rows(pair.corrupted, given, n_samples))
     _, variants = build_variants(inputs, shape, lambda *_: 0.0, lambda *_: 0.0)
-    return plan(model, base, variants, read_positions=range(-len(given) - 1, 0))
+    return plan(model, base, for_cost(variants), read_positions=range(-len(given) - 1, 0))
 
 
 class _Tracer:
@@ -130,9 +130,8 @@ class _Tracer:
         self.layer = np.array([cell.layer for cell in cells], np.int64)
         self.total = sum(grid.done.size for grid in self.grids.values())
         self.warnings, self.provenance = trace_warnings(prepared), _provenance(prepared)
-        self.plan = _figures(
-            plan(prepared.model, prepared.base, variants, read_positions=prepared.read_positions)
-        )
+        cost = plan(prepared.model, prepared.base, for_cost(variants), read_positions=prepared.read_positions)
+        self.plan = _figures(cost)
         named = [prepared.answer, *([prepared.distractor] if prepared.distractor else [])]
         self.names = {
             one: text for tokens in named for one, text in zip(tokens.ids, tokens.visible, strict=True)

@@ -136,6 +136,11 @@ def build_variants(
     ]
 
 
+def for_cost(variants: list[Variant]) -> list[Variant]:
+    """The variants by their first edit alone: it has the first position and layer, and those fix the cost."""
+    return [Variant(edits=variant.edits[:1]) for variant in variants]
+
+
 class _Builder:
     """Makes edits; equal ones are made once and shared: windows of ten layers repeat each ten times."""
 

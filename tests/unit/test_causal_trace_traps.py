@@ -2,6 +2,7 @@
 users' errors.
 """
 
+import copy
 import hashlib
 import sys
 from dataclasses import fields, replace
@@ -12,10 +13,11 @@ import pytest
 import torch
 
 from mi_core.analyses import KINDS, CausalTraceInputs, causal_trace, causal_trace_plan
+from mi_core.analyses.causal_trace_checks import trace_checks
 from mi_core.analyses.causal_trace_corruption import draw_noise, sigma_of, tokenize_pair
 from mi_core.analyses.causal_trace_prepare import prepare
-from mi_core.analyses.causal_trace_variants import window_layers
-from mi_core.engine import build_model, run
+from mi_core.analyses.causal_trace_variants import build_variants, for_cost, window_layers
+from mi_core.engine import build_model, plan, run
 from mi_core.errors import Cancelled, InputError
 from mi_core.model.model import LoadedModel
 from tests.tiny import hf_model
@@ -165,6 +167,25 @@ def test_trap_26_the_scale_is_what_was_asked_for():
         assert float(noise[:, 4:].abs().max()) == 0
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_trap_26_a_gpu_gets_the_same_noise_and_the_same_grid():
+    hf = hf_model("llama", torch.float32)
+    cpu, cuda = (
+        build_model(copy.deepcopy(hf).to(device), word_tokenizer(bos=True)) for device in ("cpu", "cuda")
+    )
+    noise = [prepare(model, NOISE).base.edits[0].value for model in (cpu, cuda)]
+    assert isinstance(noise[0], torch.Tensor)
+    assert isinstance(noise[1], torch.Tensor)
+    assert torch.equal(noise[0], noise[1].cpu())
+    one, other = (
+        causal_trace(cpu, replace(NOISE, kinds=KINDS)),
+        causal_trace(cuda, replace(NOISE, kinds=KINDS)),
+    )
+    for kind in KINDS:
+        np.testing.assert_allclose(one.grid(kind), other.grid(kind), atol=1e-4)
+
+
 def test_trap_28_weak_and_helping_corruption_is_said_first():
     weak = causal_trace(model_of(), replace(NOISE, noise_level=1e-3))
     assert "corruption is weak" in weak.warnings[0]
@@ -270,6 +291,52 @@ def test_the_plan_is_that_of_the_run():
         result.plan.variants, result.plan.token_layers, result.plan.method)  # fmt: skip
     assert cost.token_layers < cost.token_layers_full
     assert result.plan.rows == cost.variants * 3
+
+
+@pytest.mark.parametrize("inputs", [NOISE, PAIR], ids=["noise", "pair"])
+def test_the_short_way_to_the_cost_is_the_cost(inputs):
+    prepared = prepare(model_of(), replace(inputs, kinds=KINDS, window=3))
+    _, variants = build_variants(prepared.inputs, prepared.shape, lambda *_: 0.0, lambda *_: 0.0)
+    assert plan(model_of(), prepared.base, for_cost(variants)) == plan(model_of(), prepared.base, variants)
+
+
+def test_checks_fail_on_wrong_numbers():
+    """A check that cannot fail is no check: each is given the one thing that it must not accept."""
+    prepared = prepare(model_of(), NOISE)
+    result = causal_trace(model_of(), NOISE)
+    cells, variants = build_variants(
+        NOISE,
+        prepared.shape,
+        lambda site, layer: prepared.source_run[site, layer],
+        lambda site, layer: prepared.base_run[site, layer],
+    )
+
+    def failed(grids):
+        checks = trace_checks(prepared, grids, cells, variants, "shared")
+        return [check.name.split(":")[0] for check in checks if not check.passed]
+
+    assert failed(result.grids) == []
+    shifted = {kind: np.array(grid.samples["probability"]) for kind, grid in result.grids.items()}
+    shifted["state"][3, -1] += 1e-4
+    state = replace(
+        result.grids["state"], samples={**result.grids["state"].samples, "probability": shifted["state"]}
+    )
+    assert failed({**result.grids, "state": state}) == ["last layer"]
+    mlp = {name: values + 1e-4 for name, values in result.grids["mlp"].samples.items()}
+    assert failed({**result.grids, "mlp": replace(result.grids["mlp"], samples=mlp)}) == [
+        "the strongest cells by whole forward passes"
+    ]
+    place = ("resid_post", prepared.shape.n_layers - 1)
+    prepared.source_run.captured[place] = prepared.source_run[place] + 1e-4  # as if the past saw the future
+    assert failed(result.grids) == ["before the first difference both runs agree"]
+
+
+def test_the_zero_noise_check_fails_on_wrong_numbers():
+    inputs = replace(NOISE, noise_level=0, kinds=("mlp",))
+    prepared, result = prepare(model_of(), inputs), causal_trace(model_of(), inputs)
+    wrong = {name: values + 1e-4 for name, values in result.grids["mlp"].samples.items()}
+    checks = trace_checks(prepared, {"mlp": replace(result.grids["mlp"], samples=wrong)}, [], [], "shared")
+    assert [check.passed for check in checks] == [True, False]
 
 
 def test_the_figure_fills_while_it_runs(monkeypatch):
