@@ -43,6 +43,7 @@ class About:
         report: result of the load-time probe.
         fingerprint: identifies the weights.
         tokenizer: for token strips, without waiting for the worker.
+        context: the longest prompt that it was made for, in tokens; None = unknown.
         device: where it ran.
         dtype: of its activations.
         parameters: number of parameters.
@@ -55,6 +56,7 @@ class About:
     report: Any
     fingerprint: str
     tokenizer: Any
+    context: int | None
     device: str
     dtype: str
     parameters: int
@@ -212,6 +214,7 @@ class ModelHub:
             report=model.report,
             fingerprint=model.fingerprint,
             tokenizer=model.tokenizer,
+            context=getattr(model.hf.config, "max_position_embeddings", None),
             device=str(model.device),
             dtype=str(model.dtype).removeprefix("torch."),
             parameters=sum(p.numel() for p in parameters),

@@ -64,7 +64,7 @@ def tokens_of(text: str, about: About | None) -> tuple[TokenizedPrompt | None, s
     from mi_core.tokens import tokenize
 
     try:
-        return tokenize(about.tokenizer, text, bos=st.session_state["bos"]), ""
+        return tokenize(about.tokenizer, text, bos=st.session_state["bos"], limit=about.context), ""
     except LanternError as error:
         return None, str(error)
 

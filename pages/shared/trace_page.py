@@ -53,7 +53,7 @@ def draw_trace_tab() -> None:
     about = chosen_about()
     with st.container(border=True, key="trace_setup"):
         draw_setup(about)
-        wanted = asked()
+        wanted = asked(about)
         _run_row(about, wanted)
     run = _current(wanted)
     if run is None and wanted.inputs is not None and about is not None:

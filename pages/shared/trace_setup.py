@@ -40,6 +40,11 @@ CONVENTIONS = {
     "paper": "from l - w/2 + 1 to l + w/2 (ROME's paper)",
 }
 
+MAX_PLANNED_CELLS = 12_000
+"""Above this, planning takes a second by itself, and a page should not wait for it."""
+
+MAX_CELLS = 200_000
+
 INPUT_NAMES = {
     "prompt": "prompt",
     "corrupted_prompt": "second prompt",
@@ -193,8 +198,12 @@ def _more_options() -> None:
     st.segmented_control("BOS token", BOS, key="bos", required=True, help="auto: as the tokenizer does it.")
 
 
-def asked() -> Asked:
-    """Make the inputs from the widgets; a mistake becomes one sentence and nothing is lost."""
+def asked(about: About | None) -> Asked:
+    """Make the inputs from the widgets; a mistake becomes one sentence and nothing is lost.
+
+    Args:
+        about: the model, for what depends on it; None while it is unknown.
+    """
     state = st.session_state
     span, problem = subject_span()
     if problem:
@@ -207,9 +216,27 @@ def asked() -> Asked:
     if not swap and span is None:
         return Asked(None, "Choose the subject: click its first and its last token above.")
     try:
-        return Asked(_inputs(span, swap))
+        inputs = _inputs(span, swap)
     except InputError as error:
         return Asked(None, str(error))
+    problem = "" if about is None else _too_long(about, inputs)
+    return Asked(None if problem else inputs, problem)
+
+
+def _too_long(about: About, inputs: CausalTraceInputs) -> str:
+    """What does not fit the model or anybody's patience, a plain sentence."""
+    tokens, problem = tokens_of(inputs.prompt, about)
+    if tokens is None:
+        return problem
+    cells = _cells(about, inputs)
+    if cells > MAX_CELLS:
+        return f"The trace has more than {MAX_CELLS:,} cells. Shorten the prompt or restore fewer kinds."
+    return ""
+
+
+def _cells(about: About, inputs: CausalTraceInputs) -> int:
+    tokens, _ = tokens_of(inputs.prompt, about)
+    return (0 if tokens is None else len(tokens)) * about.dims.n_layers * len(inputs.kinds)
 
 
 def _inputs(span: tuple[int, int] | None, swap: bool) -> CausalTraceInputs:
@@ -271,9 +298,11 @@ def cost_line(about: About | None, inputs: CausalTraceInputs) -> str:
     Raises:
         LanternError: when the trace cannot be run (bad span, unequal prompts, missing site).
     """
-    plan = None if about is None else _plan(about, inputs)
-    if plan is None or about is None:
+    if about is None or hub().resident(about.spec) is None:
         return "The cost is known when the model is loaded."
+    plan = _plan(about, inputs)
+    if plan is None:
+        return f"{_cells(about, inputs):,} cells: this will take long; Cancel keeps what is done."
     kinds = ", ".join(KIND_LABELS[kind] for kind in inputs.kinds)
     samples = f" {TIMES} {plan.rows} samples" if plan.rows > 1 else ""
     time = "time unknown until something has run"
@@ -283,7 +312,7 @@ def cost_line(about: About | None, inputs: CausalTraceInputs) -> str:
 
 
 def expected_seconds(about: About, inputs: CausalTraceInputs) -> float | None:
-    """How long a run will take; None when the model is not in memory.
+    """How long a run will take; None when the model is not in memory or the trace is very large.
 
     Raises:
         LanternError: see `cost_line`.
@@ -297,7 +326,7 @@ def _plan(about: About, inputs: CausalTraceInputs) -> Any:
     from mi_core.analyses import causal_trace_plan
 
     model = hub().resident(about.spec)
-    if model is None:
+    if model is None or _cells(about, inputs) > MAX_PLANNED_CELLS:
         return None
     key = (about.spec, inputs)
     known = st.session_state.get("_trace_plan")

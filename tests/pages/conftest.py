@@ -1,7 +1,7 @@
 """The frame as a test drives it, and the models that the tests load."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,14 +28,14 @@ def _atlas() -> None:
 
 
 @pytest.fixture
-def frame(_atlas: None) -> Iterator[Callable[..., AppTest]]:
+def frame(_atlas: None) -> Callable[..., AppTest]:
     """Makes browser sessions: `frame(prompt="...", subject="2-5")` opens a deep link.
 
     The bundled model is in memory.
     """
     if hub().resident(default_spec()) is None:
         load(default_spec())
-    yield open_frame
+    return open_frame
 
 
 def open_frame(page: str = "home", **link: str) -> AppTest:

@@ -19,7 +19,11 @@ from pages.shared.token_strip import next_span
 from tests.pages.conftest import assert_sound, open_frame, settle, texts
 
 PROMPT = "The Louvre Museum is located in the city of"
-SWAP = {"prompt": "The Space Needle is in downtown", "b": "The Eiffel Tower is in downtown", "corrupt": "prompt"}
+SWAP = {
+    "prompt": "The Space Needle is in downtown",
+    "b": "The Eiffel Tower is in downtown",
+    "corrupt": "prompt",
+}
 
 
 def run_trace(session: AppTest) -> CausalTraceResult:

@@ -1,0 +1,132 @@
+"""A stranger's first minutes in a real browser: start, trace, click, read, export, share the link."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import SETTLED, Server
+
+PROMPT = "The+Louvre+Museum+is+located+in+the+city+of"
+
+
+def wait_for_model(tab: Any) -> None:
+    tab.get_by_text("checks passed").first.wait_for()
+    tab.wait_for_selector(SETTLED)
+
+
+def errors(tab: Any) -> list[str]:
+    """What the console complained about. On a deep link Streamlit itself looks for its server below the path."""
+    return [text for text in tab.said if "404" not in text]
+
+
+def chart(tab: Any, card: str) -> Any:
+    drawn = tab.locator(f".st-key-card_{card} [data-testid=stVegaLiteChart]").first
+    drawn.locator("svg, canvas").first.wait_for()
+    return drawn
+
+
+def click_cell(tab: Any, panel: str, position: int, layer: int) -> float:
+    """Click a cell of the SVG heatmap; the number that its tooltip gives."""
+    label = f"[aria-label*='panel: {panel}; token: {position} '][aria-label$='layer: {layer}']"
+    cell = tab.locator(f".st-key-card_trace_heatmap path{label}")
+    cell.scroll_into_view_if_needed()
+    box, text = cell.bounding_box(), cell.get_attribute("aria-label")
+    for step in (4, 2, 1, 0):  # Vega ignores a pointer that jumps
+        tab.mouse.move(box["x"] + box["width"] / 2 - step, box["y"] + box["height"] / 2 - step)
+    tab.mouse.down()
+    tab.mouse.up()
+    number = re.search(r"\[probability\]: (\S+);", text)
+    assert number is not None, text
+    return float(number[1].replace("\N{MINUS SIGN}", "-"))
+
+
+def cell_value(tab: Any) -> str:
+    """The chosen cell's number as the page says it."""
+    metric = tab.locator(".st-key-cell_numbers [data-testid=stMetric]", has_text="P(answer)")
+    return metric.get_by_test_id("stMetricValue").inner_text()
+
+
+@pytest.mark.timeout(180)
+def test_first_light(cold_server: Server, new_tab: Callable[..., Any], tmp_path: Path) -> None:
+    # The very first visit is a deep link: the frame is there, and the link is followed once the model is.
+    tab = new_tab(f"{cold_server.url}/causal_trace?prompt={PROMPT}")
+    assert tab.get_by_test_id("stSidebar").get_by_role("heading", name="Model").is_visible()
+    assert tab.get_by_role("textbox", name="Prompt", exact=True).input_value().startswith("The Louvre")
+    wait_for_model(tab)
+
+    # Choose the subject by its tokens.
+    tab.get_by_role("button", name=re.compile("^token 2:")).click()
+    tab.get_by_role("button", name=re.compile("^token 2:"), pressed=True).wait_for()
+    tab.get_by_role("button", name=re.compile("^token 5:")).click()
+    tab.get_by_role("button", name=re.compile("^token 5:"), pressed=True).wait_for()
+    assert tab.get_by_role("textbox", name="Subject tokens").input_value() == "2-5"
+
+    # Run; the figure is drawn.
+    tab.wait_for_selector(SETTLED)
+    tab.get_by_role("button", name="Run").click()
+    heatmap = chart(tab, "trace_heatmap")
+    assert "Heatmap of" in (heatmap.get_attribute("aria-label") or "")
+
+    # Click a cell, read its number, share it.
+    tab.wait_for_timeout(500)
+    value = click_cell(tab, "MLP", 5, 1)
+    tab.get_by_role("heading", name=re.compile("MLP, layer 1")).wait_for()
+    tab.wait_for_url(re.compile("kind=mlp"))
+    shown = cell_value(tab)
+    assert float(shown) == pytest.approx(value, rel=0.01)
+
+    # Take the figure away.
+    tab.locator(".st-key-card_trace_heatmap").get_by_role("button", name="Export").click()
+    for label, start in (("SVG", b"<svg"), ("PNG 300 dpi", b"\x89PNG"), ("JSON", b"{")):
+        with tab.expect_download() as download:
+            tab.get_by_role("button", name=label, exact=True).click()
+        download.value.save_as(tmp_path / label)
+        assert (tmp_path / label).read_bytes().lstrip().startswith(start), label
+    assert "provenance" in (tmp_path / "SVG").read_text(encoding="utf-8")
+
+    # The link opens exactly this cell, in another tab.
+    other = new_tab(tab.url)
+    other.get_by_role("heading", name=re.compile("MLP, layer 1")).wait_for()
+    assert cell_value(other) == shown
+    assert errors(tab) == []
+    assert errors(other) == []
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_home_opens_an_example(cold_server: Server, new_tab: Callable[..., Any], scheme: str) -> None:
+    tab = new_tab(cold_server.url, color_scheme=scheme)
+    tab.get_by_role("heading", name="See inside a language model").wait_for()
+    tab.locator("[data-testid=stVegaLiteChart] svg, [data-testid=stVegaLiteChart] canvas").first.wait_for()
+    tab.locator(".st-key-card_space_needle").get_by_role("link", name="Open").click()
+    tab.wait_for_url(re.compile("causal_trace.*run=1"))
+    chart(tab, "trace_heatmap")
+    assert tab.get_by_role("textbox", name="Second prompt").input_value() == "The Eiffel Tower is in downtown"
+    tab.go_back()
+    tab.get_by_role("heading", name="See inside a language model").wait_for()
+    assert errors(tab) == []
+
+
+@pytest.mark.timeout(60)
+def test_a_hostile_prompt_stays_text(cold_server: Server, new_tab: Callable[..., Any]) -> None:
+    hostile = "%3Cimg+src%3Dx+onerror%3D%22window.broken%3D1%22%3E+%3Cscript%3Ewindow.broken%3D1%3C/script%3E"
+    tab = new_tab(f"{cold_server.url}/causal_trace?prompt={hostile}&target={hostile}&n={hostile}")
+    wait_for_model(tab)
+    tab.get_by_role("button", name=re.compile("^token 1:")).wait_for()
+    assert tab.evaluate("window.broken") is None
+    assert tab.get_by_text("This link asks for").is_visible()
+
+
+def test_the_server_refuses_other_hosts_and_says_how_it_is(cold_server: Server) -> None:
+    assert '"ok":true' in cold_server.get("/api/health")
+
+
+@pytest.mark.timeout(60)
+def test_the_server_ends_within_two_seconds(cold_server: Server) -> None:
+    """Last in this file: the server that the others used ends now."""
+    cold_server.wait(lambda health: "ready" in health)
+    assert cold_server.stop() < 2.0
+    assert cold_server.process.returncode in (0, -15)
