@@ -1,11 +1,16 @@
-"""What holds for every test: annotations are checked, and nothing reaches beyond this machine."""
+"""What holds for every test: one thread, annotations are checked, and nothing reaches beyond this machine."""
 
 import ipaddress
+import os
 import socket
 from pathlib import Path
 
 import jaxtyping
 import pytest
+
+# Before torch is imported, and for processes that tests start: tiny models are slower with more threads, and
+# several times slower when something else uses the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 
