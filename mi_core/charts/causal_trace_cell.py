@@ -23,8 +23,8 @@ Spec = dict[str, Any]
 Record = dict[str, Any]
 
 POSITIVE, NEGATIVE, OTHER = DIVERGING[8], DIVERGING[2], "#9aa0a6"
-# A panel is 100 wide: token texts end at 38, bars begin at 40, and the longest leaves room for its number.
-PANEL, TEXT_END, BAR_START, BAR_LENGTH = 100, 38.0, 40.0, 44.0
+# A panel is 100 wide: token texts end at 45, bars begin at 47, and the longest leaves room for its number.
+PANEL, TEXT_END, BAR_START, BAR_LENGTH = 100, 45.0, 47.0, 33.0
 
 
 def cell_name(result: CausalTraceResult, kind: Kind, row: int, layer: int) -> str:

@@ -42,7 +42,8 @@ def recovery_curve(
     Args:
         result: a trace.
         metric: one of `result.metrics`.
-        kinds: which lines; None = all with token rows.
+        kinds: which lines; None = states and modules; what is left of a state when modules are severed has a
+            figure of its own, `severed_bars`.
         position: token; None = the subject's last token.
 
     Returns:
@@ -53,22 +54,21 @@ def recovery_curve(
     rules = _rules(result, metric)
     x, y = layer_axis_channel(result.n_layers), _value_channel(result, metric, points, rules)
     look = _looks(result, shown)
-    beside = {"align": "left", "baseline": "bottom", "dx": 5, "dy": -4}
-    label = {"x": x, "y": y, "text": {"field": "label"}}
     low_to_high = {"y": {**y, "field": "low"}, "y2": {"field": "high"}}
     return {
         "height": CURVE_HEIGHT,
-        "datasets": {"points": points, "best": _best(result, metric, points), "rules": rules},
+        "datasets": {"points": points, "best": _placed(_best(result, metric, points), y), "rules": rules},
         "layer": [
             *rule_layers(y),
-            mark_layer("points", "area", "band", x=x, color=look["color"], **low_to_high),
+            mark_layer(
+                "points", "area", "band", look={"clip": True}, x=x, color=look["color"], **low_to_high
+            ),
             mark_layer(
                 "points", "line", "trend", x=x, y=y, color=look["color"], strokeDash=look["strokeDash"]
             ),
             _dots(result, metric, {"x": x, "y": y, "color": look["color"], "shape": look["shape"]}),
             mark_layer("best", "point", "best", x=x, y=y, color=look["color"]),
-            mark_layer("best", "text", "text-halo", look=beside, **label),
-            mark_layer("best", "text", "value", look=beside, **label),
+            *_best_labels(x, y),
         ],
     }
 
@@ -149,9 +149,11 @@ def position_or_last(result: CausalTraceResult, position: int | None) -> int:
 def kinds_at(
     result: CausalTraceResult, kinds: Sequence[Kind] | None, position: int | None
 ) -> tuple[Kind, ...]:
-    """The kinds that were traced at a position, in the order asked for."""
+    """The kinds that were traced at a position, in the order asked for; None = all but the severed ones."""
     at = position_or_last(result, position)
-    return tuple(kind for kind in position_kinds(result, kinds) if at in result.grids[kind].rows)
+    traced: list[Kind] = [kind for kind in position_kinds(result, kinds) if at in result.grids[kind].rows]
+    whole: list[Kind] = [kind for kind in traced if kind not in SEVERED[1:]]
+    return tuple(whole if kinds is None and whole else traced)
 
 
 def _points(result: CausalTraceResult, kind: Kind, metric: str, position: int) -> list[Record]:
@@ -190,6 +192,38 @@ def _best(result: CausalTraceResult, metric: str, points: Sequence[Record]) -> l
         if point["kind"] not in best or sign * point["value"] > sign * best[point["kind"]]["value"]:
             best[point["kind"]] = point
     return [{**point, "label": f"L{point['layer']}  {number(point['value'])}"} for point in best.values()]
+
+
+def _placed(best: Sequence[Record], y: Spec) -> list[Record]:
+    """The best points with a side for their labels; of two that would overlap the second goes below."""
+    low, high = y["scale"]["domain"]
+    placed: list[Record] = []
+    for point in sorted(best, key=lambda point: -point["value"]):
+        near = {
+            other["side"]
+            for other in placed
+            if abs(other["layer"] - point["layer"]) <= 2
+            and abs(other["value"] - point["value"]) < 0.09 * (high - low)
+        }
+        free = [side for side in ("above", "below") if side not in near]
+        placed.append({**point, "side": free[0] if free else "none"})
+    return placed
+
+
+def _best_labels(x: Spec, y: Spec) -> list[Spec]:
+    """Layer and value beside the rings, on a halo that keeps lines from crossing them."""
+    looks = {
+        "above": {"align": "left", "baseline": "bottom", "dx": 5, "dy": -4},
+        "below": {"align": "left", "baseline": "top", "dx": 5, "dy": 5},
+    }
+    return [
+        {
+            **mark_layer("best", "text", style, look=look, x=x, y=y, text={"field": "label"}),
+            "transform": [{"filter": f"datum.side === '{side}'"}],
+        }
+        for side, look in looks.items()
+        for style in ("text-halo", "value")
+    ]
 
 
 def rule_layers(y: Spec) -> list[Spec]:
@@ -239,6 +273,8 @@ def _value_channel(
 ) -> Spec:
     """Vertical scale that holds all points, their bands and the two runs, with some air for labels."""
     values = [point[end] for point in points for end in ("low", "high")] + [rule["value"] for rule in rules]
+    if METRICS[metric].unit in ("probability", "share of samples"):
+        values = [min(1.0, max(0.0, value)) for value in values]  # a symmetric band may reach beyond 0 and 1
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     margin = 0.1 * (high - low) or 0.5
     scale = {"domain": [low - margin, high + margin], "nice": False, "zero": False}
@@ -258,5 +294,7 @@ def _looks(result: CausalTraceResult, kinds: Sequence[Kind]) -> dict[str, Spec]:
 
 def _kind_channel(result: CausalTraceResult, kinds: Sequence[Kind]) -> Spec:
     names = {kind: kind_title(result, kind) for kind in kinds}
-    legend = {"values": list(kinds), "title": None, "labelExpr": f"{literal(names)}[datum.value]"}
+    legend: Spec = {"values": list(kinds), "title": None, "labelExpr": f"{literal(names)}[datum.value]"}
+    if sum(len(name) for name in names.values()) > 50:  # would not fit under a one-column figure
+        legend["columns"] = {"expr": "width < 260 ? 2 : 6"}
     return name_channel("kind", scale={"domain": list(KINDS)}, legend=legend)

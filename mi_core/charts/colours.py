@@ -105,7 +105,7 @@ def bar_ticks(colours: ColourScale) -> list[float]:
     clearance = 0.2 * (place(high) - place(low))
     chosen: list[float] = []
     for value in (*marks, low, high, *_round_numbers(low, high, logarithmic=colours.logarithmic)):
-        if all(abs(place(value) - place(other)) >= clearance for other in chosen):
+        if all(abs(place(value) - place(other)) >= clearance * (1 - 1e-9) for other in chosen):
             chosen.append(value)
     return sorted(chosen)
 

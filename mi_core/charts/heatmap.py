@@ -15,6 +15,14 @@ import numpy as np
 from jaxtyping import Float
 
 from mi_core.charts.colours import ColourScale, colour_bar, colour_encoding
+from mi_core.charts.layers import (
+    cell_selection,
+    mark_layer,
+    number_channel,
+    shown_index,
+    shown_name,
+    shown_number,
+)
 from mi_core.charts.panels import Strip
 from mi_core.charts.text import legible, literal, number, pick_expression
 
@@ -99,25 +107,6 @@ def heatmap(
             raise ValueError(f"panel {panel.key!r} has shape {panel.values.shape}, the axes {shape}")
     strip = Strip(len(panels), len(columns.labels))
     cells, missing = _records(panels, rows, columns, strip)
-    below, beside = strip.axis(columns.labels, columns.title), row_axis(rows)
-    grid = {
-        "layer": [
-            *_cell_layers(panels, rows, columns, colours, dense=strip.domain[1] > DENSE_FROM),
-            {"data": {"name": "missing"}, "transform": _EDGES, "mark": {"type": "rect", "style": "missing"},
-             "encoding": {"tooltip": _tooltip(rows, columns, {"field": "status", "title": "value"})}},
-            {"data": {"name": "missing"}, "transform": _EDGES, "mark": {"type": "rule", "style": "hatch"}},
-            *([_value_layer(colours)] if show_values else []),
-            {"data": {"name": "panels"}, "mark": {"type": "rect", "style": "frame"}},
-            {"data": {"name": "chosen"}, "transform": _EDGES, "mark": {"type": "rect", "style": "halo"}},
-            {"data": {"name": "chosen"}, "transform": _EDGES, "mark": {"type": "rect", "style": "chosen"}},
-        ],
-        "encoding": {
-            "x": {"field": "x", "type": "quantitative", "scale": strip.scale(), "axis": below},
-            "x2": {"field": "x1"},
-            "y": {"field": "y", "type": "quantitative", "scale": row_scale(shape[0]), "axis": beside},
-            "y2": {"field": "y1"},
-        },
-    }  # fmt: skip
     return {
         "height": height_for(shape[0]),
         "datasets": {
@@ -127,8 +116,32 @@ def heatmap(
             "chosen": _chosen(chosen, panels, rows, columns, strip),
         },
         "resolve": {"axis": {"x": "independent", "y": "independent"}},
-        "layer": [grid, _title_layer(strip, [legible(panel.title) for panel in panels])],
+        "layer": [
+            _grid_layer(panels, rows, columns, colours, strip),
+            *([_value_layer(colours)] if show_values else []),
+            _title_layer(strip, [legible(panel.title) for panel in panels]),
+        ],
         **({"usermeta": {"embedOptions": {"renderer": "canvas"}}} if len(cells) > CANVAS_FROM else {}),
+    }
+
+
+def _grid_layer(
+    panels: Sequence[Panel], rows: Axis, columns: Axis, colours: ColourScale, strip: Strip
+) -> Spec:
+    """Cells, cells without a number, frames, and the outline of the chosen cell, on shared axes."""
+    no_number = _tooltip(rows, columns, shown_name("status", "value"))
+    across = number_channel("x", scale=strip.scale(), axis=strip.axis(columns.labels, columns.title))
+    down = number_channel("y", scale=row_scale(len(rows.labels)), axis=row_axis(rows))
+    return {
+        "layer": [
+            *_cell_layers(panels, rows, columns, colours, dense=strip.domain[1] > DENSE_FROM),
+            {**mark_layer("missing", "rect", "missing", tooltip=no_number), "transform": _EDGES},
+            {**mark_layer("missing", "rule", "hatch"), "transform": _EDGES},
+            mark_layer("panels", "rect", "frame"),
+            {**mark_layer("chosen", "rect", "halo"), "transform": _EDGES},
+            {**mark_layer("chosen", "rect", "chosen"), "transform": _EDGES},
+        ],
+        "encoding": {"x": across, "x2": {"field": "x1"}, "y": down, "y2": {"field": "y1"}},
     }
 
 
@@ -168,12 +181,11 @@ def _cell_layers(
     panels: Sequence[Panel], rows: Axis, columns: Axis, colours: ColourScale, *, dense: bool
 ) -> list[Spec]:
     """The coloured cells, and on top of them (or in them) what reacts to pointing and clicking."""
-    value = {"field": "value", "type": "quantitative", "format": ".6~g", "title": colours.heading}
-    fields = ["kind", rows.field, columns.field]
+    value = shown_number("value", legible(colours.heading))
     live: Spec = {
         "data": {"name": "cells"},
         "transform": _EDGES,
-        "params": [{"name": "cell", "select": {"type": "point", "fields": fields, "toggle": False}}],
+        "params": cell_selection("kind", rows.field, columns.field),
         "mark": {"type": "rect", "cursor": "pointer"},
         "encoding": {"tooltip": _tooltip(rows, columns, value)},
     }
@@ -211,23 +223,23 @@ def _value_layer(colours: ColourScale) -> Spec:
         dark = f"(datum.value - {low}) / ({high - low}) > 0.6"
     else:
         dark = f"(datum.value - {low}) / ({high - low}) < 0.5"
-    return {
-        "data": {"name": "cells"},
-        "mark": {"type": "text", "style": "value"},
-        "encoding": {
-            "x": {"field": "xc"}, "y": {"field": "yc"}, "x2": None, "y2": None,
-            "text": {"field": "value", "type": "quantitative", "format": ".2~g"},
-            "color": {"condition": {"test": dark, "value": "#ffffff"}, "value": "#000000"},
-        },
-    }  # fmt: skip
+    return mark_layer(
+        "cells",
+        "text",
+        "value",
+        x=number_channel("xc", axis=None),
+        y=number_channel("yc", axis=None),
+        text=number_channel("value", format=".2~g"),
+        color={"condition": {"test": dark, "value": "#ffffff"}, "value": "#000000"},
+    )
 
 
 def _tooltip(rows: Axis, columns: Axis, value: Spec) -> list[Spec]:
     return [
-        {"field": "what", "type": "nominal", "title": "panel"},
-        {"field": "name", "type": "nominal", "title": rows.title.lower()},
-        {"field": columns.field, "type": "ordinal", "title": columns.title.lower()},
-        {"type": "nominal", **value},
+        shown_name("what", "panel"),
+        shown_name("name", rows.title.lower()),
+        shown_index(columns.field, columns.title.lower()),
+        value,
     ]
 
 
@@ -258,19 +270,13 @@ def row_axis(rows: Axis) -> Spec:
 
 def _title_layer(strip: Strip, titles: Sequence[str]) -> Spec:
     """Invisible points that carry the axis above the panels."""
-    return {
-        "data": {"name": "panels"},
-        "mark": {"type": "point", "opacity": 0, "tooltip": None},
-        "encoding": {
-            "x": {"field": "x", "type": "quantitative", "axis": strip.title_axis(titles)},
-            "y": {"field": "y", "type": "quantitative", "axis": None},
-        },
-    }
+    x = number_channel("x", axis=strip.title_axis(titles))
+    return mark_layer("panels", "point", look={"opacity": 0}, x=x, y=number_channel("y", axis=None))
 
 
 def _chosen(
     chosen: tuple[str, int, int] | None, panels: Sequence[Panel], rows: Axis, columns: Axis, strip: Strip
-) -> list[dict[str, float]]:
+) -> list[dict[str, int | float]]:
     """Centre of the cell to outline; nothing if it is not in this figure."""
     keys = [panel.key for panel in panels]
     if chosen is None or chosen[0] not in keys or chosen[1] not in rows.ids or chosen[2] not in columns.ids:

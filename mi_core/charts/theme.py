@@ -70,7 +70,7 @@ class Theme:
 _ON_WHITE = ("#6a51a3", "#d55e00", "#009e73", "#c0498a", "#0072b2", "#6b6b6b")
 _ON_BLACK = ("#b3a6ea", "#ff9040", "#35cf9c", "#ee9cca", "#5bb8ec", "#bdbdbd")
 
-THEMES: Mapping[str, Theme] = {
+THEMES: Mapping[ThemeName, Theme] = {
     "light": Theme(
         "light", None, "#1f2430", "#5c6370", "#e3e6ea", "#e6e6e6", "#9a9a9a", "#d6006c", _ON_WHITE
     ),
@@ -109,7 +109,7 @@ class Size:
     font: str = PAPER_FONT
 
 
-SIZES: Mapping[str, Size] = {
+SIZES: Mapping[SizeName, Size] = {
     "screen": Size("screen", "Screen", 860, None, 12.0, 2.0, 150, font=SCREEN_FONT),
     "column": Size("column", "Paper, one column (3.25 in)", 234, None, 7.0, 1.0, 58),
     "text": Size("text", "Paper, text width (5.5 in)", 396, None, 8.0, 1.2, 90),
@@ -161,7 +161,6 @@ def _legend(theme: Theme, size: Size) -> Spec:
         "gradientThickness": size.text * 0.8, "gradientLength": {"expr": "min(width * 0.9, 420)"},
         "gradientStrokeColor": theme.muted, "gradientStrokeWidth": size.line * 0.25,
         "symbolStrokeWidth": 0, "symbolSize": size.text**2 * 0.6, "columnPadding": size.text,
-        "layout": {"bottom": {"anchor": "start", "margin": size.text * 0.6, "direction": "horizontal"}},
     }  # fmt: skip
 
 

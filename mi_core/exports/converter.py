@@ -4,6 +4,7 @@ import atexit
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ MAX_RENDERS = 300
 MAX_RESIDENT_BYTES = 700_000_000
 MAX_ANSWER_BYTES = 500_000_000
 _ROOT = Path(__file__).parents[2]
+_LINK = re.compile(r"""href\s*=\s*["'](?!#|data:image/)""")
 
 
 class ExportError(LanternError):
@@ -64,6 +66,7 @@ class Converter:
         Raises:
             ExportError: see `svg`.
         """
+        _check_links(svg)
         return self._ask({"task": "png", "svg": svg, "scale": scale})
 
     def pdf(self, svg: str) -> bytes:
@@ -72,6 +75,7 @@ class Converter:
         Raises:
             ExportError: see `svg`.
         """
+        _check_links(svg)
         return self._ask({"task": "pdf", "svg": svg})
 
     def javascript(self) -> str:
@@ -201,10 +205,17 @@ def _broken(error: BaseException) -> ExportError:
     )  # fmt: skip
 
 
+def _check_links(svg: str) -> None:
+    """Refuse an SVG that would bring in other files: the drawing program reads paths that it finds in one."""
+    if _LINK.search(svg):
+        raise ExportError("The figure could not be drawn", why="it refers to another file")
+
+
 def _reason(body: bytes) -> str:
-    """First line of what the worker says, without the path of a stack."""
-    lines = [line.strip() for line in body[:4000].decode(errors="replace").splitlines() if line.strip()]
-    return lines[0][:300] if lines else "no reason was given"
+    """What the worker says, without the places in its program."""
+    lines = [line.strip() for line in body[:4000].decode(errors="replace").splitlines()]
+    told = [line for line in lines if line and not line.startswith("at ")]
+    return " ".join(told[:2])[:300] or "no reason was given"
 
 
 @functools.cache

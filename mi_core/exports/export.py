@@ -64,7 +64,7 @@ def export(
 def drawing(figure: Figure, preset: SizeName, theme: ThemeName, converter: Converter) -> str:
     """The SVG from which all pictures are made, one unit per point (per pixel for "screen")."""
     spec = styled(figure.spec, theme=theme, size=preset, title=figure.title, opaque=True)
-    return vector.with_fonts(converter.svg(spec))
+    return vector.with_stable_names(vector.with_fonts(converter.svg(spec)))
 
 
 def picture(

@@ -5,7 +5,6 @@ our care.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -21,7 +20,6 @@ POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
     "img-src data: blob:; base-uri 'none'; form-action 'none'"
 )
-_RECORD = re.compile(rb'<script type="application/json" id="lantern-figure">(.*?)</script>', re.DOTALL)
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -131,14 +129,21 @@ def record_of(html: bytes) -> str:
     Raises:
         InputError: the file has none.
     """
-    found = _RECORD.search(html)
+    found = _script(html, RECORD_ID)
     if found is None:
         raise InputError("This HTML file says nothing about where it comes from", why="it was not made here")
-    return found[1].decode("utf-8", errors="replace")
+    return found
 
 
 def result_of(html: bytes) -> str | None:
     """JSON text of the whole result; None if it was too large to be put in."""
-    found = re.search(rb'<script type="application/json" id="lantern-result">(.*?)</script>', html, re.DOTALL)
-    text = found[1].decode("utf-8", errors="replace") if found else "null"
-    return None if text == "null" else text
+    found = _script(html, "lantern-result")
+    return None if found == "null" else found
+
+
+def _script(html: bytes, name: str) -> str | None:
+    """Text of a data element, found without parsing the page."""
+    mark = f'<script type="application/json" id="{name}">'.encode()
+    start = html.find(mark)
+    end = html.find(b"</script>", start)
+    return None if start < 0 or end < 0 else html[start + len(mark) : end].decode("utf-8", errors="replace")

@@ -9,7 +9,6 @@ import re
 from mi_core.errors import InputError
 
 RECORD_KEY = "LanternFigure"
-_RECORD = re.compile(rb"/LanternFigure\s*<([0-9A-Fa-f\s]*)>")
 
 
 def with_record(pdf: bytes, *, title: str, subject: str, record_json: str) -> bytes:
@@ -51,14 +50,16 @@ def record_of(pdf: bytes) -> str:
     Raises:
         InputError: there is none, for example because another program wrote the file anew.
     """
-    found = _RECORD.findall(pdf)
-    if not found:
+    mark = f"/{RECORD_KEY} <".encode()
+    start = pdf.rfind(mark)
+    end = pdf.find(b">", start)
+    if start < 0 or end < 0:
         raise InputError(
             "This PDF says nothing about where it comes from",
             why="it was not made here, or another program has saved it since",
         )
     try:
-        return bytes.fromhex(found[-1].decode()).decode()
+        return bytes.fromhex(pdf[start + len(mark) : end].decode()).decode()
     except ValueError as error:
         raise InputError("The PDF's record is damaged") from error
 

@@ -5,7 +5,6 @@ is found as text, must be JSON of bounded size, and must be a record of ours.
 """
 
 import json
-import re
 from dataclasses import dataclass
 from html import unescape
 from typing import Any
@@ -17,7 +16,6 @@ from mi_core.provenance import Provenance
 
 MAX_FILE_BYTES = 200_000_000
 MAX_RECORD_CHARACTERS = 1_000_000
-_METADATA = re.compile(r'<metadata\b[^>]*\bid="' + vector.RECORD_ID + r'"[^>]*>([^<]*)</metadata>')
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +87,15 @@ def _from_png(data: bytes) -> str:
 
 
 def _from_svg(data: bytes) -> str:
-    found = _METADATA.search(data.decode("utf-8", errors="replace"))
-    if found is None:
+    text = data.decode("utf-8", errors="replace")
+    mark = text.find(f'id="{vector.RECORD_ID}"')
+    start, end = text.find(">", mark), text.find("</metadata>", mark)
+    if mark < 0 or not mark < start < end:
         raise InputError(
             "This SVG says nothing about where it comes from",
             why="it was not made here, or another program has saved it since",
         )
-    return unescape(found[1])
+    return unescape(text[start + 1 : end])
 
 
 def _from_json(data: bytes) -> tuple[str, str | None]:

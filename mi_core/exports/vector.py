@@ -66,6 +66,18 @@ def families_for(text: str) -> tuple[str, ...]:
     return ()
 
 
+def with_stable_names(svg: str) -> str:
+    """Number the gradients and clips from 0; Vega counts them on from one figure to the next."""
+    names: dict[str, str] = {}
+
+    def renamed(found: re.Match[str]) -> str:
+        kind = found[1]
+        known = sum(name.startswith(kind) for name in names)
+        return names.setdefault(found[0], f"{kind}{known}")
+
+    return re.sub(r"\b(gradient_|clip)\d+\b(?=[\")])", renamed, svg)
+
+
 def in_inches(svg: str, units_per_inch: float) -> str:
     """State the physical size, so that a paper's figure is as wide as it was meant to be."""
 
