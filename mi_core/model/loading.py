@@ -31,6 +31,7 @@ from mi_core.model.progress import OnPhase, format_bytes
 from mi_core.model.quiet import quiet_transformers
 from mi_core.model.reading import fingerprint, open_weights
 from mi_core.model.spec import ModelSpec, choose_device, torch_dtype
+from mi_core.model.tokenizer import first_line, load_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -79,13 +80,17 @@ def read_model(
         OutOfMemory: the device ran out of memory in spite of the estimate.
     """
     report("find", 0.0, f"looking for {spec.text}")
-    device = choose_device(spec)
-    found = _find(spec, report, allow_download)
+    found = _find_here(spec, allow_download)
+    device = choose_device(spec)  # before a download, which takes longer than its refusal
+    if found is None:
+        # The second half of the phase is config and tokenizer.
+        download(spec.name, spec.revision, on_phase=lambda phase, share, text: report(phase, share / 2, text))
+        found = find(spec.name, spec.revision)
     check_fits(spec.name, found.parameters, found.config(), spec, device, reclaimable=reclaimable)
     report("find", 0.5, "reading the tokenizer")
     with quiet_transformers():
         config, model_class = _config_of(found)
-        tokenizer = _tokenizer_of(found)
+        tokenizer = load_tokenizer(found)
     checkpoint = read_checkpoint(Path(found.path), found.name)
     report("find", 1.0, f"found {found.describe()}")
     if before_read is not None:
@@ -95,14 +100,14 @@ def read_model(
     return ReadModel(hf, tokenizer, digest, found)
 
 
-def _find(spec: ModelSpec, report: OnPhase, allow_download: bool) -> FoundModel:
+def _find_here(spec: ModelSpec, allow_download: bool) -> FoundModel | None:
+    """The model on this machine; None if it is not here and may be fetched."""
     try:
         return find(spec.name, spec.revision)
     except ModelError as error:
         if error.kind != "missing" or not allow_download or not is_hub_id(spec.name):
             raise
-    download(spec.name, spec.revision, on_phase=report)
-    return find(spec.name, spec.revision)
+    return None
 
 
 def _config_of(found: FoundModel) -> tuple[Any, Any]:
@@ -127,7 +132,7 @@ def _config_of(found: FoundModel) -> tuple[Any, Any]:
     try:
         config = AutoConfig.from_pretrained(found.path, local_files_only=True, trust_remote_code=False)
     except (ValueError, TypeError, KeyError, AttributeError, OSError, StrictDataclassError) as error:
-        why = f"transformers refuses its config.json ({_first_line(error)})"
+        why = f"transformers refuses its config.json ({first_line(error)})"
         raise corrupt(f"{found.name!r} cannot be read", why) from error
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if model_class is None:
@@ -140,45 +145,6 @@ def _config_of(found: FoundModel) -> tuple[Any, Any]:
         if hasattr(config, field):
             delattr(config, field)
     return config, model_class
-
-
-def _tokenizer_of(found: FoundModel) -> Any:
-    """The fast tokenizer of a model.
-
-    Raises:
-        ModelError: kind "missing" (none), "unsupported" (no offsets) or "corrupt".
-    """
-    from transformers import AutoTokenizer
-
-    folder = Path(found.path)
-    if not any(
-        (folder / name).is_file()
-        for name in ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model")
-    ):
-        raise ModelError(
-            f"{found.name!r} has no tokenizer", kind="missing", why="its folder has no tokenizer.json",
-            fix="Save the tokenizer beside the weights, with its save_pretrained",
-        )  # fmt: skip
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:
-        # The Rust tokenizer raises plain Exception for a damaged file; anything of another type is a bug.
-        if type(error) is not Exception and not isinstance(
-            error, OSError | ValueError | TypeError | KeyError
-        ):
-            raise
-        raise corrupt(f"The tokenizer of {found.name!r} cannot be read", _first_line(error)) from error
-    if not getattr(tokenizer, "is_fast", False):
-        raise ModelError(
-            f"The tokenizer of {found.name!r} is not supported", kind="unsupported",
-            why=f"{type(tokenizer).__name__} does not tell which characters a token covers",
-            fix="Choose a model with a tokenizer.json",
-        )  # fmt: skip
-    return tokenizer
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _read(
@@ -231,7 +197,7 @@ def _build(spec: ModelSpec, device: str, config: Any, model_class: Any, tensors:
                     fix="Choose a smaller number format, or another device",
                 ) from error  # fmt: skip
             raise corrupt(
-                f"{name!r} cannot be read", f"transformers refuses it ({_first_line(error)})"
+                f"{name!r} cannot be read", f"transformers refuses it ({first_line(error)})"
             ) from error
     if offload is not None:
         weakref.finalize(hf, shutil.rmtree, offload, ignore_errors=True)

@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +17,7 @@ import pytest
 from mi_core.errors import Cancelled, InputError, ModelError
 from mi_core.model.discovery import find
 from mi_core.model.hub import download, hub_size
+from tests.disk import save_model
 
 COMMIT, OTHER = "c" * 40, "d" * 40
 FILES = {
@@ -137,14 +141,14 @@ def test_a_gated_model_is_told_with_its_size(hub: Hub) -> None:
         (
             (403, "GatedRepo"),
             "gated",
-            "'org/m' is gated: its owner must grant access first. Ask for access on huggingface.co/org/m, then "
-            "run `hf auth login`.",
+            "'org/m' is gated: its owner must grant access first. Ask for access on huggingface.co/org/m, "
+            "then run `hf auth login`.",
         ),
         (
             (401, "RepoNotFound"),
             "missing",
-            "'org/m' is not on the hub: it does not exist, or it is private. Check the spelling; for a private "
-            "model run `hf auth login`.",
+            "'org/m' is not on the hub: it does not exist, or it is private. Check the spelling; for a "
+            "private model run `hf auth login`.",
         ),
         ((404, "RepoNotFound"), "missing", "'org/m' is not on the hub"),
         (
@@ -197,8 +201,8 @@ def test_offline_mode_is_respected(hub: Hub, monkeypatch: pytest.MonkeyPatch) ->
         (
             "model.safetensors",
             "pickle_only",
-            "'org/m' has no safetensors weights: its repository has only other formats, and pickles can run code "
-            "when they are read. Choose a revision or a copy with safetensors.",
+            "'org/m' has no safetensors weights: its repository has only other formats, and pickles can run "
+            "code when they are read. Choose a revision or a copy with safetensors.",
         ),
     ],
 )
@@ -275,6 +279,17 @@ def test_a_branch_that_moves_meanwhile_is_not_mixed(hub: Hub, tmp_path: Path) ->
     with pytest.raises(ModelError) as caught:
         download("org/m", cache=tmp_path, endpoint=hub.address)
     assert str(caught.value) == "'org/m' changed while it was downloaded. Start the download again."
+
+
+def test_a_model_is_fetched_loaded_and_told_with_one_command(hub: Hub, tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "served", num_hidden_layers=1)
+    hub.files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    environment = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-m", "mi_core", "info", "org/m", "--download"]
+    fetched = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert fetched.returncode == 0, fetched.stderr
+    assert fetched.stdout.startswith("org/m · float32 · auto\n")
+    assert f"  weights      {COMMIT}\n" in fetched.stdout
 
 
 def test_a_full_disk_is_told_before_the_download(

@@ -140,17 +140,16 @@ def modules_alive() -> int:
     return sum(issubclass(type(thing), torch.nn.Module) for thing in gc.get_objects())
 
 
-@pytest.mark.parametrize("phase", [*PHASES])
-def test_stopping_in_any_phase_leaves_nothing(saved: Path, phase: str) -> None:
-    before = modules_alive()
-    threads = threading.active_count()
+def test_stopping_in_any_phase_leaves_nothing(saved: Path) -> None:
+    before, threads = modules_alive(), threading.active_count()
+    for phase in PHASES:
 
-    def stop(name: str, _share: float, _text: str) -> None:
-        if name == phase:
-            raise Cancelled
+        def stop(name: str, _share: float, _text: str, where: str = phase) -> None:
+            if name == where:
+                raise Cancelled
 
-    with pytest.raises(Cancelled):
-        load_model(str(saved / "llama"), on_phase=stop)
+        with pytest.raises(Cancelled):
+            load_model(str(saved / "llama"), on_phase=stop)
     assert modules_alive() == before
     assert not [thread for thread in threading.enumerate() if thread.name == "lantern-reader"]
     assert threading.active_count() <= threads + 4  # transformers' own readers end by themselves
@@ -370,6 +369,15 @@ def test_tokenizers_that_cannot_be_read(model_folder: Path, spoil: str, kind: st
     error = refused(model_folder)
     assert error.kind == kind
     assert sentence in str(error)
+
+
+def test_a_sentencepiece_file_alone_is_refused(model_folder: Path) -> None:
+    (model_folder / "tokenizer.json").unlink()
+    (model_folder / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+    (model_folder / "tokenizer.model").write_bytes(b"\x0a\x0eSentencePiece")
+    error = refused(model_folder)
+    assert error.kind == "unsupported"
+    assert "its folder has only a SentencePiece file. Choose a model with a tokenizer.json." in str(error)
 
 
 def test_a_tokenizer_without_offsets_is_refused(model_folder: Path) -> None:
