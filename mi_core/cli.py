@@ -196,6 +196,10 @@ def _spec(options: ModelOptions) -> Any:
 
 def _load(options: ModelOptions, progress: "Progress") -> "LoadedModel":
     spec = _spec(options)
+    if not options.download:
+        from mi_core.model.discovery import find
+
+        find(spec.name, spec.revision)  # a typing error is told before torch is imported
     from mi_core.engine.holder import load_model
 
     return load_model(spec, on_phase=progress.phase, allow_download=options.download)

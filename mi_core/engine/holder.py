@@ -7,7 +7,7 @@ from typing import Any
 
 from mi_core.engine.build import build_model
 from mi_core.errors import ModelError
-from mi_core.model.loading import read_model, release_memory
+from mi_core.model.loading import let_go, read_model, release_memory
 from mi_core.model.model import LoadedModel
 from mi_core.model.progress import OnPhase, silent
 from mi_core.model.spec import ModelSpec
@@ -49,7 +49,12 @@ def _load(
     read = read_model(
         spec, report, allow_download=allow_download, reclaimable=reclaimable, before_read=before_read
     )
-    model = build_model(read.hf, read.tokenizer, spec, fingerprint=read.fingerprint, on_phase=report)
+    try:
+        model = build_model(read.hf, read.tokenizer, spec, fingerprint=read.fingerprint, on_phase=report)
+    except BaseException as error:
+        del read
+        let_go(error)
+        raise
     model.load_seconds = time.perf_counter() - started
     return model
 

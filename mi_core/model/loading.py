@@ -172,8 +172,7 @@ def _read(
         return _placed(hf, spec, device, report), digest
     except BaseException as error:
         hf = None
-        traceback.clear_frames(error.__traceback__)  # their variables hold the weights that were read
-        release_memory()
+        let_go(error)
         raise
 
 
@@ -276,6 +275,12 @@ def _named(keys: list[str]) -> str:
 def _pattern(key: str) -> str:
     """A tensor's name without its layer number."""
     return ".".join("*" if part.isdigit() else part for part in key.split("."))
+
+
+def let_go(error: BaseException) -> None:
+    """Free what a load that failed has read: the frames of its traceback still name the weights."""
+    traceback.clear_frames(error.__traceback__)
+    release_memory()
 
 
 def release_memory() -> None:

@@ -141,15 +141,18 @@ def modules_alive() -> int:
 
 
 def test_stopping_in_any_phase_leaves_nothing(saved: Path) -> None:
-    before, threads = modules_alive(), threading.active_count()
+    before, threads, kept = modules_alive(), threading.active_count(), []
     for phase in PHASES:
 
         def stop(name: str, _share: float, _text: str, where: str = phase) -> None:
             if name == where:
                 raise Cancelled
 
-        with pytest.raises(Cancelled):
+        with pytest.raises(Cancelled) as caught:
             load_model(str(saved / "llama"), on_phase=stop)
+        kept.append(
+            caught.value
+        )  # a log may keep an error and its traceback; the weights must go all the same
     assert modules_alive() == before
     assert not [thread for thread in threading.enumerate() if thread.name == "lantern-reader"]
     assert threading.active_count() <= threads + 4  # transformers' own readers end by themselves
