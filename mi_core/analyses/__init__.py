@@ -7,7 +7,7 @@ for.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mi_core.analyses.cases import Case
+from mi_core.analyses.cases import Case, PromptSet
 from mi_core.analyses.causal_trace_average_types import (
     ROLES,
     CausalTraceAverageInputs,
@@ -42,6 +42,7 @@ __all__ = [
     "Check",
     "MetricInfo",
     "PlanFigures",
+    "PromptSet",
     "Reading",
     "Step",
     "TraceGrid",

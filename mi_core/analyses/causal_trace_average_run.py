@@ -18,6 +18,7 @@ from mi_core.analyses.causal_trace_average_types import (
     UsedCase,
     token_roles,
 )
+from mi_core.analyses.causal_trace_corruption import differing_span
 from mi_core.analyses.causal_trace_inputs import Kind
 from mi_core.analyses.causal_trace_prepare import Prepared, prepare
 from mi_core.analyses.causal_trace_result import CausalTraceResult, Check, Step
@@ -100,14 +101,18 @@ class _Gathered:
 
     def _subject(self, case: Case) -> tuple[int, int] | None:
         """Tokens of the subject's first occurrence (as ROME); None where the differing tokens are meant."""
-        if self.inputs.corruption == "tokens":
-            if case.corrupted_prompt is None:
-                raise InputError("There is no corrupted prompt")
-            if not case.subject:
-                return None
+        noise = self.inputs.corruption == "noise"
+        if not noise and case.corrupted_prompt is None:
+            raise InputError("There is no corrupted prompt")
+        if not case.subject and not noise:
+            return None
+        clean = tokenize(self.model.tokenizer, case.prompt, bos=self.inputs.bos)
         if not case.subject:
-            raise InputError("There is no subject to put noise on")
-        spans = find_spans(tokenize(self.model.tokenizer, case.prompt, bos=self.inputs.bos), case.subject)
+            if case.corrupted_prompt is None:
+                raise InputError("There is no subject to put noise on")
+            other = tokenize(self.model.tokenizer, case.corrupted_prompt, bos=self.inputs.bos)
+            return differing_span(clean, other)
+        spans = find_spans(clean, case.subject)
         if not spans:
             raise InputError(f"The subject {case.subject[:80]!r} is not in the prompt")
         return spans[0]

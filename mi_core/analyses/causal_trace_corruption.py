@@ -66,6 +66,22 @@ def tokenize_pair(model: LoadedModel, inputs: CausalTraceInputs) -> PromptPair:
     return PromptPair(clean, corrupted, subject, differing[0])
 
 
+def differing_span(clean: TokenizedPrompt, corrupted: TokenizedPrompt) -> tuple[int, int]:
+    """Token span [start, end) of the clean prompt between what both prompts begin and what both end with.
+
+    Raises:
+        InputError: nothing is left, because the clean prompt holds no token that the other has not.
+    """
+    one, other = clean.ids, corrupted.ids
+    shorter = min(len(one), len(other))
+    start = next((index for index in range(shorter) if one[index] != other[index]), shorter)
+    rest = shorter - start
+    tail = next((index for index in range(rest) if one[-1 - index] != other[-1 - index]), rest)
+    if start == len(one) - tail:
+        raise InputError("The clean prompt has no token of its own to put noise on")
+    return start, len(one) - tail
+
+
 def _check_subject(prompt: TokenizedPrompt, span: tuple[int, int]) -> None:
     start, end = span
     if end > len(prompt):

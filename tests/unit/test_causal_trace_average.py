@@ -229,6 +229,27 @@ def test_pairs_are_averaged_over_their_differing_tokens():
     np.testing.assert_allclose(result.average("state")[2], single.effect("state")[2], atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("other", "span"),
+    [
+        ("The Space Needle is in the city of", (1, 3)),
+        (
+            "The Needle is in the city of",
+            (1, 3),
+        ),  # unequal length: what both begin and end with is taken away
+        ("The Tower is in the city of", (1, 2)),
+        ("The Eiffel Tower is in the city of Paris", (8, 8)),  # nothing of its own
+    ],
+)
+def test_noise_on_a_pair_without_subject_goes_on_what_differs(other, span):
+    case = replace(cases()[0], subject="", corrupted_prompt=other)
+    result = causal_trace_average(model(), CausalTraceAverageInputs((case,), kinds=("state",), samples=2))
+    if span[0] == span[1]:
+        assert "no token of its own" in result.skipped[0].reason
+    else:
+        assert [used.subject for used in result.used] == [span]
+
+
 def test_sigma_of_the_sets_subjects_is_romes_rule():
     own = CausalTraceAverageInputs(cases(), sigma_of="subjects").trace_inputs(cases()[0], (1, 3))
     assert own.sigma_subjects == tuple(sorted({case.subject for case in cases()}))
