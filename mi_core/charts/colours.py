@@ -46,13 +46,8 @@ class ColourScale:
         return f"{self.title} [{self.unit}]" if self.unit else self.title
 
 
-def colour_encoding(colours: ColourScale, *, dense: bool) -> Spec:
-    """Channels that colour the field "value", and the legend.
-
-    Args:
-        colours: the scale.
-        dense: cells are small; they get borders in their own colour, which close the hairlines between them.
-    """
+def colour_channel(colours: ColourScale) -> Spec:
+    """The channel that colours the field "value", and its legend."""
     scale: Spec = {"domain": list(colours.domain), "clamp": True, "nice": False, "interpolate": "rgb"}
     hues = colours.hues or (DIVERGING if colours.diverging else ())
     if hues:
@@ -62,14 +57,13 @@ def colour_encoding(colours: ColourScale, *, dense: bool) -> Spec:
         scale["range"] = list(hues)
     if colours.logarithmic:
         scale["type"] = "symlog"
-    channel: Spec = {
+    return {
         "field": "value",
         "type": "quantitative",
         "scale": scale,
         "title": legible(colours.heading),
+        "legend": colour_bar(colours),
     }
-    border = {"stroke": {**channel, "legend": None}} if dense else {}
-    return {"color": {**channel, "legend": colour_bar(colours)}, **border}
 
 
 def colour_bar(colours: ColourScale) -> Spec:

@@ -7,6 +7,7 @@ and the column); the chosen cell is outlined by a layer of its own, because a ne
 ordinary stroke.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from mi_core.charts.colours import ColourScale, colour_bar, colour_encoding
+from mi_core.charts.colours import ColourScale, colour_channel
 from mi_core.charts.layers import (
     cell_selection,
     mark_layer,
@@ -29,6 +30,7 @@ from mi_core.charts.text import legible, literal, number, pick_expression
 Spec = dict[str, Any]
 
 CANVAS_FROM = 1500  # cells; above it a canvas is faster than SVG nodes
+AROUND = 124  # screen height of titles, axis and colour bar
 DENSE_FROM = 60  # columns in all; above it cell borders would hide the cells
 
 
@@ -146,11 +148,19 @@ def _grid_layer(
 
 
 # Cells are stored by their centre; edges are half a step away.
-_EDGES = [
-    {"calculate": f"datum.{axis}c {sign} 0.5", "as": f"{axis}{end}"}
-    for axis in "xy"
-    for sign, end in (("-", ""), ("+", "1"))
-]
+def _edges(after: float = 0.5) -> list[Spec]:
+    """Left, upper, right and lower edge as fields x, y, x1 and y1."""
+    ends = (("-", 0.5, ""), ("+", after, "1"))
+    return [
+        {"calculate": f"datum.{axis}c {sign} {by}", "as": f"{axis}{end}"}
+        for axis in "xy"
+        for sign, by, end in ends
+    ]
+
+
+_EDGES = _edges()
+# Small cells have no borders; each reaches a little under the next, or the page would shine through.
+_EDGES_DENSE = _edges(after=0.55)
 
 
 def _records(
@@ -160,20 +170,15 @@ def _records(
     cells: list[dict[str, Any]] = []
     missing: list[dict[str, Any]] = []
     for index, panel in enumerate(panels):
-        for (row, column), value in np.ndenumerate(panel.values):
-            record = {
-                "kind": panel.key,
-                rows.field: rows.ids[row],
-                columns.field: columns.ids[column],
-                "what": legible(panel.title),
-                "name": rows.names[row],
-                "xc": strip.at(index, column),
-                "yc": row,
-            }
-            if np.isfinite(value):
-                cells.append({**record, "value": float(value)})
-            else:
-                missing.append({**record, "status": "not run" if np.isnan(value) else "not finite"})
+        shared = {"kind": panel.key, "what": legible(panel.title)}
+        for row, numbers in enumerate(panel.values.tolist()):
+            of_row = {**shared, rows.field: rows.ids[row], "name": rows.names[row], "yc": row}
+            for column, value in enumerate(numbers):
+                record = {**of_row, columns.field: columns.ids[column], "xc": strip.at(index, column)}
+                if math.isfinite(value):
+                    cells.append({**record, "value": value})
+                else:
+                    missing.append({**record, "status": "not run" if math.isnan(value) else "not finite"})
     return cells, missing
 
 
@@ -184,14 +189,14 @@ def _cell_layers(
     value = shown_number("value", legible(colours.heading))
     live: Spec = {
         "data": {"name": "cells"},
-        "transform": _EDGES,
+        "transform": _EDGES_DENSE if dense else _EDGES,
         "params": cell_selection("kind", rows.field, columns.field),
         "mark": {"type": "rect", "cursor": "pointer"},
         "encoding": {"tooltip": _tooltip(rows, columns, value)},
     }
     if not any(panel.hues for panel in panels):
         live["mark"]["style"] = "tile-dense" if dense else "tile"
-        live["encoding"] |= colour_encoding(colours, dense=dense)
+        live["encoding"]["color"] = colour_channel(colours)
         return [live]
     live["mark"]["fillOpacity"] = 0
     coloured = [_panel_layer(panel, colours, len(panels), dense=dense) for panel in panels]
@@ -201,17 +206,13 @@ def _cell_layers(
 def _panel_layer(panel: Panel, colours: ColourScale, count: int, *, dense: bool) -> Spec:
     """One panel's cells in its own hues, with a colour bar of its own."""
     own = replace(colours, hues=panel.hues, title=f"{colours.title}, {panel.title}", unit="")
-    encoding = colour_encoding(own, dense=dense)
-    legend = {**colour_bar(own), "gradientLength": {"expr": f"width / {count} * 0.84"}}
+    colour = colour_channel(own)
+    colour["legend"]["gradientLength"] = {"expr": f"width / {count} * 0.84"}
     if count > 1:  # under a third of the width only the ends have room
-        legend["values"] = sorted(colours.domain)
-    encoding["color"]["legend"] = legend
-    return {
-        "data": {"name": "cells"},
-        "transform": [{"filter": f"datum.kind === {literal(panel.key)}"}, *_EDGES],
-        "mark": {"type": "rect", "style": "tile-dense" if dense else "tile", "tooltip": None},
-        "encoding": encoding,
-    }
+        colour["legend"]["values"] = sorted(colours.domain)
+    mine = {"filter": f"datum.kind === {literal(panel.key)}"}
+    cells = mark_layer("cells", "rect", "tile-dense" if dense else "tile", color=colour)
+    return {**cells, "transform": [mine, *(_EDGES_DENSE if dense else _EDGES)]}
 
 
 def _value_layer(colours: ColourScale) -> Spec:
@@ -288,7 +289,7 @@ def _chosen(
 def height_for(rows: int) -> int:
     """Screen height of a heatmap: comfortable rows while there are few, thinner ones up to a limit."""
     row = 22 if rows <= 24 else max(4.0, min(22.0, 620 / rows))
-    return round(rows * row + 108)
+    return round(rows * row + AROUND)
 
 
 def row_step(rows: int) -> int:

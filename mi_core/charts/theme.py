@@ -170,7 +170,7 @@ def _styles(theme: Theme, size: Size) -> Spec:
     thin, page = size.line * 0.4, theme.background or (DARK_PAGE if theme.name == "dark" else "#ffffff")
     return {
         "tile": {"stroke": theme.faint, "strokeWidth": thin * 0.6},
-        "tile-dense": {"strokeWidth": thin * 0.6},
+        "tile-dense": {"strokeWidth": 0},
         "missing": {"color": theme.missing, "stroke": theme.faint, "strokeWidth": thin * 0.6},
         "hatch": {"color": theme.hatch, "strokeWidth": thin},
         "frame": {"fillOpacity": 0, "stroke": theme.muted, "strokeWidth": thin},

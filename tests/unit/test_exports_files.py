@@ -13,7 +13,7 @@ from PIL import Image
 from mi_core.analyses import CausalTraceResult
 from mi_core.charts.colours import ColourScale
 from mi_core.charts.heatmap import Axis, Panel, heatmap
-from mi_core.charts.theme import SIZES, styled
+from mi_core.charts.theme import SIZES, SizeName, styled
 from mi_core.errors import InputError
 from mi_core.exports import tables, vector
 from mi_core.exports.causal_trace import (
@@ -105,6 +105,32 @@ def test_colours_in_the_file_are_the_scales_ends_and_white_at_zero() -> None:
     svg = shared_converter().svg(styled(spec, theme="print"))
     fills = re.findall(r'<path [^>]*fill="(rgb[^"]+)"', svg)
     assert fills == ["rgb(127, 59, 8)", "rgb(255, 255, 255)", "rgb(5, 48, 97)"]
+
+
+def test_small_cells_still_have_a_colour_bar_and_no_gaps() -> None:
+    axis = Axis("layer", "Layer", tuple(str(i) for i in range(70)))
+    panel = Panel("a", "A", np.linspace(0, 1, 140).reshape(2, 70))
+    spec = heatmap([panel], Axis("row", "Row", ("0", "1")), axis, ColourScale("x", "", (0.0, 1.0)))
+    svg = shared_converter().svg(styled(spec, theme="print"))
+    assert "<linearGradient" in svg
+    edges = re.findall(
+        r'<path aria-label="[^"]*" [^>]*d="M([\d.]+),([\d.]+)h([\d.]+)v([\d.]+)h[^>]*fill="rgb', svg
+    )
+    assert len(edges) == 140
+    starts, widths = np.array([[float(e[0]), float(e[2])] for e in edges[:70]]).T
+    assert ((starts[:-1] + widths[:-1]) > starts[1:]).all()  # each reaches under its neighbour
+
+
+@pytest.mark.parametrize("rows", [1, 2, 10, 40])
+def test_rows_are_as_high_as_a_line_of_text_on_screen_and_on_paper(rows: int) -> None:
+    axis = Axis("row", "Row", tuple("x" * rows))
+    spec = heatmap([Panel("a", "A", np.zeros((rows, 4)))], axis, Axis("layer", "Layer", tuple("0123")),
+                   ColourScale("x", "", (0.0, 1.0), marks=((0.0, "corrupted"),)))  # fmt: skip
+    lines: dict[SizeName, float] = {"screen": 12, "column": 7, "page": 8}
+    for size, text in lines.items():
+        svg = shared_converter().svg(styled(spec, theme="print", size=size))
+        heights = {float(h) for h in re.findall(r'role-frame root".*?d="M[^"]*?v([\d.]+)', svg)}
+        assert min(heights) / rows > 1.1 * text or rows > 24
 
 
 def test_pdf_has_the_page_size_and_embedded_fonts_with_text(figure) -> None:
