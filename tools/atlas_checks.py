@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from atlas_facts import Fact, fill
 from atlas_lines import IOI_FRAMES, ioi_prompt, pair_is_held_out
 from atlas_probe import Probe, capture, heads_zeroed, untrained
+from atlas_record import check
 from atlas_trace import TraceFact
 from torch import Tensor
 
-Check = Callable[..., dict[str, Any]]
 SEED_PROMPTS: tuple[tuple[str, str], ...] = (
     ("The capital of France is", "Paris"),
     ("The capital of Poland is", "Warsaw"),
@@ -61,7 +60,7 @@ def held_out_items(facts: list[Fact]) -> list[TraceFact]:
     ]
 
 
-def accuracy(probe: Probe, items: list[TraceFact], check: Check) -> tuple[dict[str, Any], list[bool]]:
+def accuracy(probe: Probe, items: list[TraceFact]) -> tuple[dict[str, Any], list[bool]]:
     """Target (i): top-1 first answer token on held-out templates."""
     targets = torch.tensor([probe.answer_id(item.fact.answer) for item in items])
     right = (probe.prompt_logits([item.prompt for item in items]).argmax(-1) == targets).tolist()
@@ -90,7 +89,7 @@ def accuracy(probe: Probe, items: list[TraceFact], check: Check) -> tuple[dict[s
     return part, right
 
 
-def seed_prompts(probe: Probe, check: Check) -> dict[str, Any]:
+def seed_prompts(probe: Probe) -> dict[str, Any]:
     """The prompts of the project's seeds: right answer on top, equal lengths within pairs."""
     prompts = [prompt for prompt, _ in SEED_PROMPTS]
     logits = probe.prompt_logits(prompts)
@@ -133,7 +132,7 @@ def induction_scores(probe: Probe, ids: Tensor, length: int) -> Tensor:
     return _patterns(probe, ids).diagonal(1 - length, dim1=-2, dim2=-1)[..., 1:].mean((1, 3))
 
 
-def induction(probe: Probe, seed: int, check: Check, rows: int = 64, length: int = 32) -> dict[str, Any]:
+def induction(probe: Probe, seed: int, rows: int = 64, length: int = 32) -> dict[str, Any]:
     """Target (iii): the best induction head on fresh repeated random tokens.
 
     Position 0 is the begin token; the first copy fills 1 .. length, the second length + 1 .. 2 length.
@@ -192,9 +191,7 @@ def name_differences(probe: Probe, cases: list[tuple[str, str, str]]) -> Tensor:
     return logits[rows, once] - logits[rows, twice]
 
 
-def indirect_objects(
-    probe: Probe, names: list[str], seed: int, check: Check, count: int = 384
-) -> dict[str, Any]:
+def indirect_objects(probe: Probe, names: list[str], seed: int, count: int = 256) -> dict[str, Any]:
     """Target (iv): logit difference on unseen name pairs, and what each head's zero ablation takes away."""
     rng = random.Random(seed + 11)
     cases = ioi_cases(names, rng, count, third=False)
@@ -242,7 +239,7 @@ def indirect_objects(
 
 
 def lens(
-    probe: Probe, items: list[TraceFact], right: list[bool], seed: int, check: Check, count: int = 600
+    probe: Probe, items: list[TraceFact], right: list[bool], seed: int, count: int = 600
 ) -> dict[str, Any]:
     """Target (v): the layer at which the logit lens on the last token first gives the answer."""
     known = [item for item, ok in zip(items, right, strict=True) if ok]

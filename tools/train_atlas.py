@@ -1,8 +1,9 @@
 """Trains Atlas, the small Llama model that Lantern ships.
 
-``python tools/train_atlas.py --steps 9000 --seed 0 --out assets/atlas`` writes config, weights, tokenizer and
-``train_log.json``. The same seed, steps and thread count give the same run. ``--minutes`` ends a slow run
-early (the learning rate follows whichever of the two is further on).
+``python tools/train_atlas.py --steps 2300 --seed 0 --threads 1 --out DIR`` writes config, weights, tokenizer
+and ``train_log.json``; ``--init DIR`` goes on from an earlier stage (the shipped weights had three: see the
+model card). The same seed, steps and thread count give the same run. ``--minutes`` ends a slow run early (the
+learning rate follows whichever of the two is further on).
 """
 
 from __future__ import annotations
@@ -131,24 +132,31 @@ def learning_rate(progress: float, step: int, peak: float, warmup: int = 150) ->
     return peak * cosine * min(1.0, (step + 1) / warmup)
 
 
+def batch_loss(
+    model: LlamaForCausalLM, corpus: Corpus, swap: MaskByLayer, full_precision: bool
+) -> torch.Tensor:
+    """Loss in nats of the next batch, under the training masks."""
+    device = model.device
+    data = {name: torch.from_numpy(array).to(device) for name, array in corpus.batch().items()}
+    usual = attention_mask(data["start"], data["expire"])
+    swap.strict = attention_mask(data["start"], data["strict"])
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=not full_precision):
+        logits = model(data["ids"], attention_mask=usual, use_cache=False).logits
+    return weighted_loss(logits, data["ids"], data["weight"], data["start"])
+
+
 def train(model: LlamaForCausalLM, corpus: Corpus, args: argparse.Namespace) -> dict[str, Any]:
     """Runs the training and returns its log (steps, tokens, seconds, curve)."""
-    device = next(model.parameters()).device
     optimizer, swap = make_optimizer(model, args.lr), MaskByLayer(model, args.first_reader)
     curve: list[dict[str, float]] = []
     begun, step, mean = time.monotonic(), 0, 0.0
     while True:
         progress = max(step / args.steps, (time.monotonic() - begun) / 60 / args.minutes)
-        if progress >= 1:
+        if progress >= 1 or step == args.stop_at:
             break
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(progress, step, args.lr)
-        data = {name: torch.from_numpy(array).to(device) for name, array in corpus.batch().items()}
-        usual = attention_mask(data["start"], data["expire"])
-        swap.strict = attention_mask(data["start"], data["strict"])
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=not args.full_precision):
-            logits = model(data["ids"], attention_mask=usual, use_cache=False).logits
-        loss = weighted_loss(logits, data["ids"], data["weight"], data["start"])
+        loss = batch_loss(model, corpus, swap, args.full_precision)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -217,6 +225,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=2300)
+    parser.add_argument(
+        "--stop-at", type=int, default=-1, help="stop at this step, before --steps is reached"
+    )
     parser.add_argument("--minutes", type=float, default=1e9, help="ends the run early")
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--layers", type=int, default=8)
