@@ -34,6 +34,21 @@ def boundary(where: str) -> Iterator[None]:
         show_bug(error, where)
 
 
+def draw_failure(error: BaseException, where: str) -> None:
+    """Why a run has no result: it was stopped, it was asked for something impossible, or it broke.
+
+    Args:
+        error: what the run ended with.
+        where: what was being computed, for the report.
+    """
+    if isinstance(error, LanternError):
+        show_error(error)
+    elif isinstance(error, Exception):
+        show_bug(error, where)
+    else:
+        st.info("The run was stopped before there was anything to draw.", icon=":material/stop_circle:")
+
+
 def show_error(error: LanternError) -> None:
     """A mistake or a limit, in the error's own words. Aligned tokenisations keep their line breaks."""
     head, _, block = str(error).partition("\n\n")

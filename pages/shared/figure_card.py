@@ -107,6 +107,7 @@ def _export_buttons(name: str, figure: Figure) -> None:
 
     # Started now, it is ready when the first button is pressed.
     threading.Thread(target=shared_converter().warm, daemon=True).start()
+    buttons = st.container(horizontal=True, gap="xsmall")
     size = st.selectbox(
         "Size",
         list(SIZES),
@@ -115,9 +116,9 @@ def _export_buttons(name: str, figure: Figure) -> None:
         key=f"size_{name}",
     )
     look = st.segmented_control(
-        "Colours", ("print", "light", "dark"), default="print", required=True, key=f"look_{name}"
+        "Theme", ("print", "light", "dark"), default="print", required=True, key=f"look_{name}"
     )
-    with st.container(horizontal=True, gap="xsmall"):
+    with buttons:
         _button(name, figure, "PNG 300 dpi", "png", suffix="@300", dpi=300, preset=size, theme=look)
         _button(name, figure, "PNG 600 dpi", "png", suffix="@600", dpi=600, preset=size, theme=look)
         _button(name, figure, "SVG", "svg", preset=size, theme=look)

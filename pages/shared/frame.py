@@ -20,13 +20,6 @@ from pages.shared.header import draw_header  # noqa: E402
 from pages.shared.sidebar import draw_sidebar  # noqa: E402
 from pages.shared.theme import ASSETS, apply_style  # noqa: E402
 
-st.set_page_config(
-    page_title="Lantern",
-    page_icon=str(ASSETS / "icons" / "lantern.svg"),
-    layout="wide",
-    initial_sidebar_state="auto",
-)
-
 
 def _draw_problems() -> None:
     """What the link asked for and did not get."""
@@ -41,6 +34,11 @@ def _run() -> None:
     pages = catalogue.streamlit_pages()
     chosen = st.navigation(catalogue.sections(pages), expanded=True)
     card = next(c for c in catalogue.PAGES if pages[c.name].title == chosen.title)
+    st.set_page_config(
+        page_title="Lantern" if card.name == "home" else f"{card.title} · Lantern",
+        page_icon=str(ASSETS / "icons" / "lantern.svg"),
+        layout="wide",
+    )
     if link.take_link(catalogue.all_fields(), card.name):
         st.session_state.update(values_of(EXAMPLES[0]))  # a first visit starts with something to see
     apply_style()

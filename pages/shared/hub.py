@@ -144,6 +144,11 @@ class ModelHub:
                 self._loads.pop(next(iter(self._loads)))
         return job
 
+    def loads_alone(self, spec: ModelSpec, waiter: str) -> bool:
+        """Whether only this session waits for the model, so that cancelling would stop its loading."""
+        job = self._loads.get(spec)
+        return job is not None and set(job.waiters) == {waiter}
+
     def cancel_load(self, spec: ModelSpec, waiter: str) -> None:
         """Stop loading, unless somebody else waits for the model too."""
         job = self._loads.get(spec)

@@ -14,6 +14,7 @@ from typing import Any
 
 import streamlit as st
 
+from mi_core.errors import Cancelled
 from mi_core.model.spec import ModelSpec
 from pages.shared.jobs import Job
 from pages.shared.link import visit
@@ -21,6 +22,9 @@ from pages.shared.session import hub, waiter
 
 PATIENCE_SECONDS = 0.9
 """How long a script waits for a run before it shows progress instead."""
+
+STOPPED = Cancelled()
+"""The error of a run that was stopped before there was anything to keep."""
 
 _STEP_SECONDS = 0.02
 _LOOK_EVERY = 0.3
@@ -51,7 +55,7 @@ class Run:
     @property
     def active(self) -> bool:
         """Whether the page still has to wait."""
-        return self.result is None and self.error is None and not (self.stopped and self.job.done)
+        return self.result is None and self.error is None
 
 
 def current(slot: str) -> Run | None:
@@ -92,8 +96,7 @@ def stop(slot: str) -> None:
     run.stopped = True
     if not hub().worker.stop(run.job, waiter()):
         run.result = run.job.progress.partial  # other tabs still want the rest
-        if run.result is None:
-            run.error = CancelledError()
+        run.error = STOPPED if run.result is None else None
 
 
 def settle(run: Run, patience: float = PATIENCE_SECONDS) -> bool:
@@ -115,9 +118,9 @@ def _collect(run: Run) -> bool:
         return False
     try:
         run.result = run.job.value()
-    except CancelledError as error:
+    except CancelledError:
         run.result = run.job.progress.partial
-        run.error = error if run.result is None else None
+        run.error = STOPPED if run.result is None else None
     except BaseException as error:  # whatever the run raised is shown by the page
         run.error = error
     return True

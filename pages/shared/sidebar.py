@@ -139,13 +139,14 @@ def _watch_loading(spec: ModelSpec) -> None:
         else state.text
     )
     st.progress(state.fraction, plain(f"Loading: {text or 'starting'}"))
-    st.button(
-        "Cancel",
-        key="cancel_load",
-        icon=":material/stop_circle:",
-        on_click=hub().cancel_load,
-        args=(spec, waiter()),
-    )
+    if hub().loads_alone(spec, waiter()):
+        st.button(
+            "Cancel",
+            key="cancel_load",
+            icon=":material/stop_circle:",
+            on_click=hub().cancel_load,
+            args=(spec, waiter()),
+        )
 
 
 def _draw_ready(spec: ModelSpec, state: ModelState) -> None:

@@ -10,7 +10,7 @@ from mi_core.analyses.cases import PromptSet
 from mi_core.analyses.causal_trace_average_types import CausalTraceAverageInputs, CausalTraceAverageResult
 from mi_core.errors import LanternError
 from pages.shared import running
-from pages.shared.boundary import show_error
+from pages.shared.boundary import draw_failure, show_error
 from pages.shared.figure_card import figure_card
 from pages.shared.method_text import AVERAGE_FORMULA
 from pages.shared.running import Run, duration
@@ -235,11 +235,9 @@ def _draw_partial(result: CausalTraceAverageResult) -> None:
 
 
 def _draw_outcome(run: Run, inputs: CausalTraceAverageInputs | None) -> None:
-    if isinstance(run.error, LanternError):
-        show_error(run.error)
+    if run.error is not None:
+        draw_failure(run.error, "the average")
         return
-    if isinstance(run.error, Exception):
-        raise run.error
     result: CausalTraceAverageResult | None = run.result
     if result is None or not result.used:
         st.info("No prompt went into the average.", icon=":material/stop_circle:")

@@ -22,29 +22,65 @@ def draw_cell(result: CausalTraceResult) -> None:
     """Everything about the selected cell; an invitation when none is selected."""
     cell = chosen_cell(result)
     with st.container(key="trace_cell"):
-        if cell is None:
-            _draw_invitation(result)
-        else:
+        if cell is not None:
             _draw_chosen(result, cell)
+        elif _elsewhere(result):
+            _draw_elsewhere(result)
+        else:
+            st.markdown(
+                ":material/ads_click: **Click a cell**, or choose one here, to see what the model says there."
+            )
+            _draw_picker(result)
 
 
-def _draw_invitation(result: CausalTraceResult) -> None:
+def _elsewhere(result: CausalTraceResult) -> bool:
+    """Whether a part of the selection is nothing that this trace has."""
     now = selection()
-    if now.kind is not None and now.layer is not None:
-        kinds = plain(", ".join(KIND_LABELS[kind] for kind in result.grids))
-        st.warning(
-            f"The selected cell ({plain(_wanted_name(now))}) is not part of this trace: it has "
-            f"{result.n_layers} layers, {len(result.tokens)} tokens and {kinds}.",
-            icon=":material/link_off:",
-        )
-    st.markdown(
-        ":material/ads_click: **Click a cell** to see what the model says there: clean, corrupted, restored."
+    rows = range(max((max(grid.rows) for grid in result.grids.values()), default=0) + 1)
+    row = now.head if now.kind == "head" else now.position
+    return (
+        (now.kind is not None and now.kind not in result.grids)
+        or (now.layer is not None and now.layer >= result.n_layers)
+        or (row is not None and row not in rows)
     )
 
 
-def _wanted_name(wanted: Selection) -> str:
-    row = f"head {wanted.head}" if wanted.kind == "head" else f"token {wanted.position}"
-    return f"{wanted.kind}, layer {wanted.layer}, {row}"
+def _draw_elsewhere(result: CausalTraceResult) -> None:
+    now = selection()
+    row = f"head {now.head}" if now.kind == "head" else f"token {now.position}"
+    kinds = plain(", ".join(KIND_LABELS[kind] for kind in result.grids))
+    wanted = plain(f"{now.kind}, layer {now.layer}, {row}")
+    st.warning(
+        f"The selected cell ({wanted}) is not part of this trace: it has {result.n_layers} layers, "
+        f"{len(result.tokens)} tokens and {kinds}.",
+        icon=":material/link_off:",
+    )
+    st.button("Let go of it", key="close_cell", on_click=select, args=(Selection(),))
+
+
+def _draw_picker(result: CausalTraceResult) -> None:
+    """The same choice as a click, for the keyboard; the widgets are the selection itself."""
+    kinds = list(result.grids)
+    heads = st.session_state["selected_kind"] == "head"
+    axis = "head" if heads else "position"
+    rows = next((grid.rows for grid in result.grids.values() if grid.row_axis == axis), ())
+
+    def row_name(row: int) -> str:
+        return f"H{row}" if heads else f"{row} {result.tokens[row].visible}"
+
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+        st.selectbox(
+            "Restored", kinds, index=None, format_func=KIND_LABELS.__getitem__, key="selected_kind", width=200
+        )
+        st.selectbox(
+            "Head" if heads else "Token",
+            rows,
+            index=None,
+            format_func=row_name,
+            key="selected_head" if heads else "selected_position",
+            width=180,
+        )
+        st.selectbox("Layer", range(result.n_layers), index=None, key="selected_layer", width=110)
 
 
 def _draw_chosen(result: CausalTraceResult, cell: tuple[Kind, int, int]) -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from mi_core.errors import LanternError
 from pages.shared import running
-from pages.shared.boundary import show_bug, show_error
+from pages.shared.boundary import draw_failure
 from pages.shared.examples import stored_result
 from pages.shared.link import visit
 from pages.shared.running import Run
@@ -59,7 +59,7 @@ def draw_trace_tab() -> None:
     if run is None and wanted.inputs is not None and about is not None:
         run = _already_there(about, wanted.inputs)
     if run is None:
-        _draw_empty()
+        _draw_empty(about)
         return
     if not running.settle(run):
         running.follow(SLOT, _draw_partial)
@@ -161,12 +161,10 @@ def _is_cheap(about: About, inputs: CausalTraceInputs) -> bool:
     return seconds is not None and seconds < AUTOMATIC_SECONDS
 
 
-def _draw_empty() -> None:
-    st.info(
-        "Nothing has run yet. Check the prompt and its subject above, then press **Run**, or pick an example "
-        "in the sidebar.",
-        icon=":material/grid_on:",
-    )
+def _draw_empty(about: About | None) -> None:
+    ready = "Check the prompt and its subject above, then press **Run**, or pick an example in the sidebar."
+    waiting = "The model is not loaded yet; the sidebar shows how far it is."
+    st.info(f"Nothing has run yet. {waiting if about is None else ready}", icon=":material/grid_on:")
 
 
 def _draw_partial(result: CausalTraceResult) -> None:
@@ -176,10 +174,7 @@ def _draw_partial(result: CausalTraceResult) -> None:
 
 def _draw_outcome(run: Run, wanted: Asked) -> None:
     if run.error is not None:
-        _draw_failure(run.error)
-        return
-    if run.result is None:
-        st.info("The run was cancelled before there was anything to draw.", icon=":material/stop_circle:")
+        draw_failure(run.error, "the causal trace")
         return
     result: CausalTraceResult = run.result
     _draw_state(run, result, wanted)
@@ -189,13 +184,6 @@ def _draw_outcome(run: Run, wanted: Asked) -> None:
     draw_cell(result)
     draw_curve(result)
     draw_severed(result)
-
-
-def _draw_failure(error: BaseException) -> None:
-    if isinstance(error, LanternError):
-        show_error(error)
-    elif isinstance(error, Exception):
-        show_bug(error, "the causal trace")
 
 
 def _draw_state(run: Run, result: CausalTraceResult, wanted: Asked) -> None:

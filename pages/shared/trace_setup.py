@@ -167,14 +167,20 @@ def _head_position_widget(tokens: TokenizedPrompt | None) -> None:
     if tokens is not None and wanted is not None and wanted >= count:
         st.session_state["head_position"] = None
         st.toast(f"The prompt has no token {wanted}: heads are patched at all positions.")
-    options = [None, *range(max(count, (wanted or 0) + 1))]
+    options = list(range(max(count, (wanted or 0) + 1)))
 
-    def label(position: int | None) -> str:
-        if position is None:
-            return "all positions"
+    def label(position: int) -> str:
         return str(position) if tokens is None else f"{position} {tokens.tokens[position].visible}"
 
-    st.selectbox("Heads at", options, format_func=label, key="head_position", width=180)
+    st.selectbox(
+        "Heads at",
+        options,
+        index=None,
+        format_func=label,
+        key="head_position",
+        placeholder="all positions",
+        width=180,
+    )
 
 
 def _more_options() -> None:

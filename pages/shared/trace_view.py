@@ -40,7 +40,7 @@ def draw_runs_line(result: CausalTraceResult) -> None:
 
     _give_up_missing_metric(result)
     metric = usable_metric(result)
-    with st.container(horizontal=True, gap="large", vertical_alignment="bottom", key="trace_runs"):
+    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="trace_runs"):
         st.selectbox(
             "Metric",
             result.metrics,
@@ -50,7 +50,7 @@ def draw_runs_line(result: CausalTraceResult) -> None:
             help=METRICS[metric].meaning,
         )
         st.selectbox(
-            "Colours",
+            "Palette",
             list(PALETTES),
             format_func=PALETTES.__getitem__,
             key="palette",

@@ -1,6 +1,7 @@
 """The causal-trace page: set-up, run, cell, stale marks, cancel, averages; its numbers are the library's."""
 
 import json
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +13,6 @@ from mi_core.errors import Cancelled
 from pages.shared import running, trace_page
 from pages.shared.charts import picked
 from pages.shared.examples import EXAMPLES, stored
-from pages.shared.hub import ModelHub
 from pages.shared.jobs import Job
 from pages.shared.session import default_spec, hub
 from pages.shared.token_strip import next_span
@@ -204,16 +204,62 @@ def test_cancel_keeps_what_is_done_and_leaves_no_hook(frame: Callable[..., AppTe
     assert hub().result(default_spec(), ("cancelled", 1)) is None  # half a result is not kept for others
 
 
-def test_cancelled_before_anything_leaves_no_result() -> None:
-    hub_ = ModelHub()
+def test_cancel_button_keeps_the_partial_figure(frame: Callable[..., AppTest]) -> None:
+    """The session's own Cancel, while the worker is held inside the trace."""
+    session = frame("causal_trace", prompt=PROMPT, subject="2-5", n="3", seed="321")
+    model = hub().resident(default_spec())
+    assert model is not None
+    going, may_go = threading.Event(), threading.Event()
+
+    def hold(job: Job) -> None:
+        going.set()
+        may_go.wait(30)
+
+    blocker = hub().worker.submit("hold", "somebody else", hold)
+    assert going.wait(30)
+    inputs = CausalTraceInputs(PROMPT, subject=(2, 6), samples=3, seed=321)
+    about = hub().about(default_spec())
+    assert about is not None
+    steps: list[int] = []
+
+    def work(model, job: Job) -> CausalTraceResult:
+        report = job.report
+
+        def counted(*args, **kwargs) -> None:
+            steps.append(1)
+            if len(steps) == 4:
+                hub().worker.stop(job, "me")  # what the button's callback does
+            report(*args, **kwargs)
+
+        job.report = counted  # type: ignore[method-assign]  # a test's tap on this one job
+        return trace_page.trace(model, inputs, job)
+
+    job = hub().run(default_spec(), ("held", 1), "me", work, "Causal trace")
+    session.session_state["_run_causal_trace"] = running.Run(default_spec(), inputs, job)
+    session.run()
+    assert "1 run ahead of you" in session.get("progress")[0].proto.text
+    may_go.set()
+    assert blocker.wait(30)
+    settle(session)
+    assert_sound(session)
+    assert session.session_state["_run_causal_trace"].result.cancelled
+    assert "stopped early" in texts(session)
+    assert specs(session)
+
+
+def test_stopping_before_anything_is_drawn_says_so(frame: Callable[..., AppTest]) -> None:
+    session = frame("causal_trace", prompt=PROMPT, subject="2-5")
 
     def cancelled(job: Job) -> None:
         raise Cancelled
 
-    run = running.Run(default_spec(), None, hub_.worker.submit("x", "a", cancelled))
-    assert run.job.wait(5)
-    assert run.job.state == "cancelled"
-    hub_.close()
+    job = hub().worker.submit("stopped", "me", cancelled)
+    assert job.wait(5)
+    inputs = CausalTraceInputs(PROMPT, subject=(2, 6))
+    session.session_state["_run_causal_trace"] = running.Run(default_spec(), inputs, job)
+    session.run()
+    assert_sound(session)
+    assert "stopped before there was anything" in texts(session)
 
 
 def test_average_over_facts(frame: Callable[..., AppTest]) -> None:
