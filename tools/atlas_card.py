@@ -19,21 +19,24 @@ def figures(results: dict[str, Any]) -> str:
     for part in results["parts"].values():
         for check in part["checks"]:
             control = "" if "control" not in check else f"{number(check['control'])} ({check['control_is']})"
-            name = check["name"] if "head" not in part else f"{check['name']} ({part['head']})"
+            name = (
+                check["name"]
+                if not check["name"].startswith(("best", "share removed"))
+                else f"{check['name']} ({part['head']})"
+            )
             lines.append(
                 f"| {name} | {check.get('n', part['n'])} | {number(check['value'])} | {control} "
                 f"| {check['relation']} {check['threshold']:g} | {'yes' if check['pass'] else '**no**'} |"
             )
     trace = results["parts"]["trace"]
     layers = len(trace["shares"]["state"]["last token"])
+    noise, chance = trace["noise"], trace["answer_probability"]
     lines += [
         "",
-        f"Causal trace over {trace['n']} facts of {trace['relations']} relations",
-        f"({trace['noise']['samples']} noise samples, {trace['noise']['k']:g} sigma,",
-        f"sigma {number(trace['noise']['sigma'])}; answer probability",
-        f"{number(trace['answer_probability']['clean'])} clean and",
-        f"{number(trace['answer_probability']['corrupted'])} corrupted). Share of the mean total effect",
-        f"recovered by restoring one place; MLP, attention in windows of {trace['noise']['window']} layers:",
+        f"Causal trace over {trace['n']} facts of {trace['relations']} relations ({noise['samples']} noise",
+        f"samples, {noise['k']:g} sigma, sigma {number(noise['sigma'])}; answer probability",
+        f"{number(chance['clean'])} clean and {number(chance['corrupted'])} corrupted). Share of the mean",
+        f"total effect recovered by restoring one place; outputs in windows of {noise['window']} layers:",
         "",
         "| Restored | Token | " + " | ".join(f"L{i}" for i in range(layers)) + " |",
         "|---|---|" + "---|" * layers,
