@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mi_core.version import __version__
 
 if TYPE_CHECKING:
+    from mi_core.engine.holder import load_model
     from mi_core.errors import (
         Cancelled,
         EditError,
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
         OutOfMemory,
         SiteMissing,
     )
-    from mi_core.engine.holder import load_model
     from mi_core.model.spec import ModelSpec
 
 __all__ = [

@@ -6,97 +6,29 @@ Result's JSON. Progress and warnings go to stderr. An error is one line on stder
 Nothing slow is imported before it is needed, so `--help` answers at once.
 """
 
-import contextlib
 import dataclasses
-import io
 import os
-import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
+from mi_core.cli_options import (
+    ANALYSES,
+    PROGRAM,
+    Analysis,
+    ModelOptions,
+    fetch,
+    options_of,
+    parse_options,
+)
 from mi_core.errors import Cancelled, InputError, LanternError
 
 if TYPE_CHECKING:
     from mi_core.model.model import LoadedModel
 
-PROGRAM = "python -m mi_core"
 EXIT_ERROR, EXIT_STOPPED = 2, 130
-
-TextField = Callable[["LoadedModel", Mapping[str, Any], str], Any]
-"""Turns the text of an option into the value of an Inputs field, given the model and the other options."""
-
-
-def subject_span(model: "LoadedModel", options: Mapping[str, Any], text: str) -> tuple[int, int]:
-    """The token span of `--subject`: `start:end` in tokens, or words of the prompt.
-
-    Raises:
-        InputError: the words are not in the prompt, or the span is no span of it.
-    """
-    from mi_core.tokens import find_span, tokenize
-
-    prompt = tokenize(model.tokenizer, options["prompt"], bos=options["bos"])
-    span = re.fullmatch(r"(\d{1,6}):(\d{1,6})", text)
-    if span is None:
-        return find_span(prompt, text, options["occurrence"])
-    start, end = int(span[1]), int(span[2])
-    if not start < end <= len(prompt):
-        raise InputError(
-            f"The subject {text!r} is no span of the prompt", why=f"it has tokens 0 to {len(prompt) - 1}"
-        )
-    return start, end
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Analysis:
-    """One subcommand.
-
-    Attributes:
-        help: one line.
-        inputs: "module:name" of its Inputs.
-        function: "module:name" of its function `(model, inputs, on_step=...) -> Result`.
-        text_fields: fields that are given as text: (function that resolves them, help).
-    """
-
-    help: str
-    inputs: str
-    function: str
-    text_fields: Mapping[str, tuple[TextField, str]] = dataclasses.field(default_factory=dict)
-
-
-ANALYSES: dict[str, Analysis] = {
-    "causal-trace": Analysis(
-        help="trace where the answer to a prompt comes from, layer by layer and token by token",
-        inputs="mi_core.analyses:CausalTraceInputs",
-        function="mi_core.analyses:causal_trace",
-        text_fields={
-            "subject": (subject_span, 'what is noised: words of the prompt, or a token span like "2:5"')
-        },
-    ),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelOptions:
-    """Which model, and how it is loaded.
-
-    Attributes:
-        model: bundled name, folder, or Hugging Face id in the cache; also name@revision.
-        dtype: number format: float32, bfloat16, float16 or float64.
-        device: auto, cpu, cuda, cuda:0 or mps.
-        attention: fast, or eager (always the plain kernel).
-        device_map: auto spreads a large model over all devices.
-        download: allow the download of a model that is not on this machine.
-    """
-
-    model: str
-    dtype: str = "float32"
-    device: str = "auto"
-    attention: str = "fast"
-    device_map: str | None = None
-    download: bool = False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -144,43 +76,6 @@ def _overview() -> str:
     )  # fmt: skip
 
 
-def _parse(kind: type, arguments: list[str], command: str) -> Any:
-    """Options from arguments, by tyro; its boxes of several lines become one InputError."""
-    import tyro
-
-    shown = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(shown):
-            return tyro.cli(
-                kind, args=arguments, prog=f"{PROGRAM} {command}", config=(tyro.conf.OmitArgPrefixes,)
-            )
-    except SystemExit as error:
-        if not error.code:
-            raise
-    raise InputError(_one_line(shown.getvalue()), fix=f"See {PROGRAM} {command} --help")
-
-
-def _one_line(box: str) -> str:
-    """What tyro says in a box of several lines, in one: without title, frame, help texts and hints."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    lines = [line.strip(" \u2500\u2502\u256d\u256e\u256f\u2570") for line in plain.splitlines()]
-    lines = [line for line in lines if line and set(line) != {"-"}][1:]
-    ends = [
-        number for number, line in enumerate(lines) if re.match(r"For full helptext|Argument helptext", line)
-    ]
-    lines = lines[: ends[0]] if ends else lines
-    if lines and lines[0].startswith("Missing"):
-        unknown = [number for number, line in enumerate(lines) if line.startswith("Unrecognized")]
-        needed = lines[1 : unknown[0]] if unknown else lines[1:]
-        names = [line.split()[0] for line in needed if re.match(r"--[\w-]+|[A-Z]+$", line)]
-        return (
-            "Missing: "
-            + ", ".join(names)
-            + (f"; unknown: {' '.join(lines[unknown[0] + 1 :])}" if unknown else "")
-        )
-    return " ".join(lines).rstrip(". ")
-
-
 def _spec(options: ModelOptions) -> Any:
     from mi_core.model.spec import ModelSpec
 
@@ -221,7 +116,7 @@ def _info(arguments: list[str]) -> int:
         frozen=True,
     )
     kind.__doc__ = (ModelOptions.__doc__ or "").replace("Which model", "What a model has. Which model", 1)
-    options = _parse(kind, arguments, "info")
+    options = parse_options(kind, arguments, "info")
     from mi_core.model.describe import describe_model
 
     progress = Progress()
@@ -231,50 +126,17 @@ def _info(arguments: list[str]) -> int:
     return 0
 
 
-def options_of(analysis: Analysis) -> type:
-    """A dataclass with the options of a subcommand: model, output, and every field of the Inputs."""
-    import docstring_parser
-    import tyro
-
-    inputs = _fetch(analysis.inputs)
-    help_of = {
-        entry.arg_name: " ".join((entry.description or "").split())
-        for entry in docstring_parser.parse(inputs.__doc__ or "").params
-    }
-    types = get_type_hints(inputs)
-    required: list[Any] = []
-    optional: list[Any] = []
-    for field in dataclasses.fields(inputs):
-        kind, text = types[field.name], help_of.get(field.name, "")
-        if field.name in analysis.text_fields:
-            kind, text = str | None, analysis.text_fields[field.name][1]
-        annotated = Annotated[kind, tyro.conf.arg(help=text or None)]
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            required.append((field.name, annotated, dataclasses.field()))
-        else:
-            default = None if field.name in analysis.text_fields else field.default
-            optional.append((field.name, annotated, dataclasses.field(default=default)))
-    if analysis.text_fields:
-        chosen = tyro.conf.arg(help="which occurrence of those words, from 0")
-        optional.append(("occurrence", Annotated[int, chosen], dataclasses.field(default=0)))
-    where = tyro.conf.arg(help='file for the result, as JSON; "-" = standard output')
-    optional.append(("output", Annotated[str, where], dataclasses.field(default="-")))
-    made = dataclasses.make_dataclass("Options", [*required, *optional], kw_only=True, frozen=True)
-    made.__doc__ = analysis.help[0].upper() + analysis.help[1:] + "."
-    return made
-
-
 def _analyse(command: str, arguments: list[str]) -> int:
     analysis = ANALYSES[command]
     own = options_of(analysis)
     both = dataclasses.make_dataclass("Both", [], bases=(own, ModelOptions), frozen=True, kw_only=True)
     both.__doc__ = own.__doc__
-    options = _parse(both, arguments, command)
+    options = parse_options(both, arguments, command)
     output = None if options.output == "-" else Path(options.output)
     _check_output(output)
     progress = Progress()
     model = _load(options, progress)
-    result = _fetch(analysis.function)(model, _inputs_of(analysis, model, options), on_step=progress.step)
+    result = fetch(analysis.function)(model, _inputs_of(analysis, model, options), on_step=progress.step)
     progress.done()
     for warning in result.warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -287,17 +149,12 @@ def _analyse(command: str, arguments: list[str]) -> int:
 
 def _inputs_of(analysis: Analysis, model: "LoadedModel", options: Any) -> Any:
     """The Inputs, with those fields resolved that were given as text."""
-    inputs = _fetch(analysis.inputs)
+    inputs = fetch(analysis.inputs)
     values = {field.name: getattr(options, field.name) for field in dataclasses.fields(inputs)}
     for name, (resolve, _) in analysis.text_fields.items():
         if values[name] is not None:
             values[name] = resolve(model, {**values, "occurrence": options.occurrence}, values[name])
     return inputs(**values)
-
-
-def _fetch(place: str) -> Any:
-    module, _, name = place.partition(":")
-    return getattr(import_module(module), name)
 
 
 def _check_output(output: Path | None) -> None:

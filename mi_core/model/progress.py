@@ -21,8 +21,7 @@ def silent(phase: str, fraction: float, text: str) -> None:
 
 
 def format_bytes(count: float) -> str:
-    """Bytes for a person, in the decimal units of disks and model cards: `9.1 GB`, `820 MB`, `3 kB`, `12
-    B`."""
+    """Bytes for a person, in the decimal units of disks and model cards: `9.1 GB`, `820 MB`, `3 kB`."""
     if count >= 999.5e6:
         return f"{count / 1e9:.1f} GB"
     if count >= 999.5e3:

@@ -10,7 +10,8 @@ import pytest
 
 import mi_core
 from mi_core.analyses import CausalTraceInputs, CausalTraceResult, causal_trace
-from mi_core.cli import ANALYSES, Progress, main, options_of, subject_span
+from mi_core.cli import Progress, main
+from mi_core.cli_options import ANALYSES, options_of, subject_span
 from mi_core.engine.holder import load_model
 from mi_core.errors import Cancelled, InputError
 from mi_core.tokens import find_span, tokenize

@@ -1,0 +1,165 @@
+"""The options of the command line: a table of analyses, and tyro options made from their frozen Inputs."""
+
+import contextlib
+import dataclasses
+import io
+import re
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+from mi_core.errors import InputError
+
+if TYPE_CHECKING:
+    from mi_core.model.model import LoadedModel
+
+PROGRAM = "python -m mi_core"
+
+TextField = Callable[["LoadedModel", Mapping[str, Any], str], Any]
+"""Turns the text of an option into the value of an Inputs field, given the model and the other options."""
+
+
+def subject_span(model: "LoadedModel", options: Mapping[str, Any], text: str) -> tuple[int, int]:
+    """The token span of `--subject`: `start:end` in tokens, or words of the prompt.
+
+    Raises:
+        InputError: the words are not in the prompt, or the span is no span of it.
+    """
+    from mi_core.tokens import find_span, tokenize
+
+    prompt = tokenize(model.tokenizer, options["prompt"], bos=options["bos"])
+    span = re.fullmatch(r"(\d{1,6}):(\d{1,6})", text)
+    if span is None:
+        return find_span(prompt, text, options["occurrence"])
+    start, end = int(span[1]), int(span[2])
+    if not start < end <= len(prompt):
+        raise InputError(
+            f"The subject {text!r} is no span of the prompt", why=f"it has tokens 0 to {len(prompt) - 1}"
+        )
+    return start, end
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Analysis:
+    """One subcommand.
+
+    Attributes:
+        help: one line.
+        inputs: "module:name" of its Inputs.
+        function: "module:name" of its function `(model, inputs, on_step=...) -> Result`.
+        text_fields: fields that are given as text: (function that resolves them, help).
+    """
+
+    help: str
+    inputs: str
+    function: str
+    text_fields: Mapping[str, tuple[TextField, str]] = dataclasses.field(default_factory=dict)
+
+
+ANALYSES: dict[str, Analysis] = {
+    "causal-trace": Analysis(
+        help="trace where the answer to a prompt comes from, layer by layer and token by token",
+        inputs="mi_core.analyses:CausalTraceInputs",
+        function="mi_core.analyses:causal_trace",
+        text_fields={
+            "subject": (subject_span, 'what is noised: words of the prompt, or a token span like "2:5"')
+        },
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelOptions:
+    """Which model, and how it is loaded.
+
+    Attributes:
+        model: bundled name, folder, or Hugging Face id in the cache; also name@revision.
+        dtype: number format: float32, bfloat16, float16 or float64.
+        device: auto, cpu, cuda, cuda:0 or mps.
+        attention: fast, or eager (always the plain kernel).
+        device_map: auto spreads a large model over all devices.
+        download: allow the download of a model that is not on this machine.
+    """
+
+    model: str
+    dtype: str = "float32"
+    device: str = "auto"
+    attention: str = "fast"
+    device_map: str | None = None
+    download: bool = False
+
+
+def options_of(analysis: Analysis) -> type:
+    """A dataclass with the options of a subcommand: model, output, and every field of the Inputs."""
+    import docstring_parser
+    import tyro
+
+    inputs = fetch(analysis.inputs)
+    help_of = {
+        entry.arg_name: " ".join((entry.description or "").split())
+        for entry in docstring_parser.parse(inputs.__doc__ or "").params
+    }
+    types = get_type_hints(inputs)
+    required: list[Any] = []
+    optional: list[Any] = []
+    for field in dataclasses.fields(inputs):
+        kind, text = types[field.name], help_of.get(field.name, "")
+        if field.name in analysis.text_fields:
+            kind, text = str | None, analysis.text_fields[field.name][1]
+        annotated = Annotated[kind, tyro.conf.arg(help=text or None)]
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            required.append((field.name, annotated, dataclasses.field()))
+        else:
+            default = None if field.name in analysis.text_fields else field.default
+            optional.append((field.name, annotated, dataclasses.field(default=default)))
+    if analysis.text_fields:
+        chosen = tyro.conf.arg(help="which occurrence of those words, from 0")
+        optional.append(("occurrence", Annotated[int, chosen], dataclasses.field(default=0)))
+    where = tyro.conf.arg(help='file for the result, as JSON; "-" = standard output')
+    optional.append(("output", Annotated[str, where], dataclasses.field(default="-")))
+    made = dataclasses.make_dataclass("Options", [*required, *optional], kw_only=True, frozen=True)
+    made.__doc__ = analysis.help[0].upper() + analysis.help[1:] + "."
+    return made
+
+
+def parse_options(kind: type, arguments: list[str], command: str) -> Any:
+    """Options from arguments, by tyro; its boxes of several lines become one InputError."""
+    import tyro
+
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(shown):
+            return tyro.cli(
+                kind, args=arguments, prog=f"{PROGRAM} {command}", config=(tyro.conf.OmitArgPrefixes,)
+            )
+    except SystemExit as error:
+        if not error.code:
+            raise
+    raise InputError(_one_line(shown.getvalue()), fix=f"See {PROGRAM} {command} --help")
+
+
+def _one_line(box: str) -> str:
+    """What tyro says in a box of several lines, in one: without title, frame, help texts and hints."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [line.strip(" \u2500\u2502\u256d\u256e\u256f\u2570") for line in plain.splitlines()]
+    lines = [line for line in lines if line and set(line) != {"-"}][1:]
+    ends = [
+        number for number, line in enumerate(lines) if re.match(r"For full helptext|Argument helptext", line)
+    ]
+    lines = lines[: ends[0]] if ends else lines
+    if lines and lines[0].startswith("Missing"):
+        unknown = [number for number, line in enumerate(lines) if line.startswith("Unrecognized")]
+        needed = lines[1 : unknown[0]] if unknown else lines[1:]
+        names = [line.split()[0] for line in needed if re.match(r"--[\w-]+|[A-Z]+$", line)]
+        return (
+            "Missing: "
+            + ", ".join(names)
+            + (f"; unknown: {' '.join(lines[unknown[0] + 1 :])}" if unknown else "")
+        )
+    return " ".join(lines).rstrip(". ")
+
+
+def fetch(place: str) -> Any:
+    """The object at "module:name"; imported only now, so that help needs no torch."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
