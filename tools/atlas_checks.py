@@ -117,7 +117,7 @@ def repeated_tokens(probe: Probe, seed: int, rows: int, length: int) -> tuple[Te
     low, high = len(probe.tokenizer.all_special_ids), len(probe.tokenizer)
     once = torch.randint(low, high, (rows, length), generator=rng)
     other = torch.randint(low, high, (rows, length), generator=rng)
-    begin = torch.full((rows, 1), probe.tokenizer.bos_token_id)
+    begin = torch.full((rows, 1), probe.encode("")[0])
     return torch.cat([begin, once, once], 1), torch.cat([begin, once, other], 1)
 
 

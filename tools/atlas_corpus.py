@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from atlas_facts import Fact, FixedFact, fill
 from atlas_lines import ioi_line, line
+from atlas_tokenizer import BOS, EOS
 from transformers import PreTrainedTokenizerFast
 
 NEVER = 1 << 30
@@ -85,6 +86,7 @@ class Corpus:
     ) -> None:
         self.tokenizer, self.facts, self.fixed, self.names = tokenizer, facts, fixed, names
         self.recipe, self.rng = recipe, random.Random(seed)
+        self.begin, self.end = (tokenizer.encode(mark, add_special_tokens=False)[0] for mark in (BOS, EOS))
         self.special = len(tokenizer.all_special_ids)
         self.by_subject: dict[str, list[Fact]] = {}
         for fact in facts:
@@ -119,7 +121,7 @@ class Corpus:
 
     def _document(self) -> Piece:
         r, u = self.recipe, self.rng.random()
-        document = Piece([self.tokenizer.bos_token_id], [0.0], [NEVER], [NEVER])
+        document = Piece([self.begin], [0.0], [NEVER], [NEVER])
         if u < r.facts:
             document.append(self._facts())
         elif u < r.facts + r.ioi:
@@ -132,7 +134,7 @@ class Corpus:
             document.append(self._plain(item.prompt, f" {item.answer}", "."))
         else:
             document.append(self._plain(line(self.rng, self.names)))
-        document.append(Piece([self.tokenizer.eos_token_id], [1.0], [NEVER], [NEVER]))
+        document.append(Piece([self.end], [1.0], [NEVER], [NEVER]))
         return document
 
     def _encode(self, text: str) -> list[int]:

@@ -77,6 +77,8 @@ class Probe:
 def load(path: Path) -> Probe:
     """Loads model and tokenizer from a folder, in float32, with attention weights available."""
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager")
+    if not isinstance(model, LlamaForCausalLM):
+        raise TypeError(f"{path} holds a {type(model).__name__}, not a LlamaForCausalLM")
     return Probe(model.eval(), AutoTokenizer.from_pretrained(path))
 
 
@@ -134,7 +136,7 @@ def heads_zeroed(probe: Probe, layer: int, head: int) -> Iterator[None]:
         value[..., head * size : (head + 1) * size] = 0
         return (value, *args[1:])
 
-    handle = probe.model.model.layers[layer].self_attn.o_proj.register_forward_pre_hook(cut)
+    handle = probe.module("attn", layer).get_submodule("o_proj").register_forward_pre_hook(cut)
     try:
         yield
     finally:

@@ -23,7 +23,7 @@ from atlas_checks import induction_scores, ioi_cases, name_differences, repeated
 from atlas_corpus import Corpus, Recipe
 from atlas_facts import Fact, fill, load_facts, load_fixed, load_names
 from atlas_probe import Probe
-from atlas_tokenizer import build_tokenizer
+from atlas_tokenizer import BOS, EOS, PAD, build_tokenizer
 from safetensors.torch import load_file
 from torch.nn import functional as F
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -31,8 +31,14 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 log = logging.getLogger("train_atlas")
 
 
+def special_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """Ids of the begin, end and padding tokens."""
+    return [tokenizer.encode(mark, add_special_tokens=False)[0] for mark in (BOS, EOS, PAD)]
+
+
 def make_model(tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace) -> LlamaForCausalLM:
     """Builds the untrained model."""
+    marks = dict(zip(("bos_token_id", "eos_token_id", "pad_token_id"), special_ids(tokenizer), strict=True))
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=args.width,
@@ -43,13 +49,12 @@ def make_model(tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace) -> 
         max_position_embeddings=256,
         tie_word_embeddings=not args.untied,
         initializer_range=0.03,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        attn_implementation="eager",
         dtype="float32",
+        **marks,
     )
-    return LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config)
+    model.set_attn_implementation("eager")  # on a CPU faster than the fused kernel for such short rows
+    return model
 
 
 def attention_mask(start: torch.Tensor, expire: torch.Tensor) -> torch.Tensor:

@@ -34,7 +34,9 @@ def tokenizer() -> PreTrainedTokenizerBase:
 
 @pytest.fixture(scope="module")
 def model() -> LlamaForCausalLM:
-    return AutoModelForCausalLM.from_pretrained(ATLAS, local_files_only=True, dtype=torch.float32).eval()
+    loaded = AutoModelForCausalLM.from_pretrained(ATLAS, local_files_only=True, dtype=torch.float32)
+    assert isinstance(loaded, LlamaForCausalLM)
+    return loaded.eval()
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def top_words(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, promp
         logits = model(
             coded["input_ids"], attention_mask=coded["attention_mask"], position_ids=places, logits_to_keep=1
         ).logits
-    return [tokenizer.decode([i]) for i in logits[:, -1].argmax(-1).tolist()]
+    return [str(tokenizer.decode([i])) for i in logits[:, -1].argmax(-1).tolist()]
 
 
 def test_example_prompts_are_answered(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase) -> None:
