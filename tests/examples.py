@@ -3,14 +3,8 @@
 import numpy as np
 
 from mi_core.analyses.causal_trace_inputs import CausalTraceInputs, Kind
-from mi_core.analyses.causal_trace_result import (
-    AnswerTokens,
-    CausalTraceResult,
-    Check,
-    PlanFigures,
-    Reading,
-    TraceGrid,
-)
+from mi_core.analyses.causal_trace_parts import AnswerTokens, Check, PlanFigures, Reading, TraceGrid
+from mi_core.analyses.causal_trace_result import CausalTraceResult
 from mi_core.provenance import Provenance
 from mi_core.tokens import Token
 

@@ -8,21 +8,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mi_core.analyses.cases import Case, PromptSet
-from mi_core.analyses.causal_trace_average_types import (
-    ROLES,
-    CausalTraceAverageInputs,
-    CausalTraceAverageResult,
-)
+from mi_core.analyses.causal_trace_average_inputs import ROLES, CausalTraceAverageInputs
+from mi_core.analyses.causal_trace_average_types import CausalTraceAverageResult
 from mi_core.analyses.causal_trace_inputs import KIND_LABELS, KINDS, METRICS, CausalTraceInputs, MetricInfo
-from mi_core.analyses.causal_trace_result import (
-    AnswerTokens,
-    CausalTraceResult,
-    Check,
-    PlanFigures,
-    Reading,
-    Step,
-    TraceGrid,
-)
+from mi_core.analyses.causal_trace_parts import AnswerTokens, Check, PlanFigures, Reading, TraceGrid
+from mi_core.analyses.causal_trace_result import CausalTraceResult, Step
 
 if TYPE_CHECKING:
     from mi_core.analyses.causal_trace_average_run import causal_trace_average

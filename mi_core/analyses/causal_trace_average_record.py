@@ -6,15 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mi_core.analyses.causal_trace_average_types import (
-    ROLES,
-    CausalTraceAverageInputs,
-    CausalTraceAverageResult,
-    SkippedCase,
-    UsedCase,
-)
+from mi_core.analyses.causal_trace_average_inputs import ROLES, CausalTraceAverageInputs
+from mi_core.analyses.causal_trace_average_types import CausalTraceAverageResult, SkippedCase, UsedCase
 from mi_core.analyses.causal_trace_inputs import KINDS
-from mi_core.analyses.causal_trace_result import Check
+from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
 from mi_core.errors import InputError
 from mi_core.provenance import Provenance

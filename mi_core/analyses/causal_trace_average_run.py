@@ -10,18 +10,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mi_core.analyses.cases import Case
-from mi_core.analyses.causal_trace_average_types import (
-    ROLES,
-    CausalTraceAverageInputs,
-    CausalTraceAverageResult,
-    SkippedCase,
-    UsedCase,
-    token_roles,
-)
+from mi_core.analyses.causal_trace_average_inputs import ROLES, CausalTraceAverageInputs, token_roles
+from mi_core.analyses.causal_trace_average_types import CausalTraceAverageResult, SkippedCase, UsedCase
 from mi_core.analyses.causal_trace_corruption import differing_span
 from mi_core.analyses.causal_trace_inputs import Kind
+from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.causal_trace_prepare import Prepared, prepare
-from mi_core.analyses.causal_trace_result import CausalTraceResult, Check, Step
+from mi_core.analyses.causal_trace_result import CausalTraceResult, Step
 from mi_core.analyses.causal_trace_run import trace_prepared
 from mi_core.analyses.causal_trace_warnings import WEAK_EFFECT, percent
 from mi_core.errors import Cancelled, InputError

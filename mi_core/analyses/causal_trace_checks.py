@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from mi_core.analyses.causal_trace_inputs import KIND_LABELS, Kind
+from mi_core.analyses.causal_trace_parts import Check, TraceGrid
 from mi_core.analyses.causal_trace_prepare import Prepared
-from mi_core.analyses.causal_trace_result import Check, TraceGrid
 from mi_core.analyses.causal_trace_variants import Cell
 from mi_core.engine import Variant, sweep
 

@@ -17,8 +17,8 @@ from mi_core.analyses.causal_trace_corruption import (
     tokenize_pair,
 )
 from mi_core.analyses.causal_trace_inputs import CausalTraceInputs
+from mi_core.analyses.causal_trace_parts import AnswerTokens, Reading
 from mi_core.analyses.causal_trace_reading import Reader, make_reading, to_numpy
-from mi_core.analyses.causal_trace_result import AnswerTokens, Reading
 from mi_core.analyses.causal_trace_variants import SEVERED_SITE, SITE_OF, Shape
 from mi_core.answers import choose_answer
 from mi_core.engine import Base, Run, run

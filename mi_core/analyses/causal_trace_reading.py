@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mi_core.analyses.causal_trace_result import TOP, Reading
+from mi_core.analyses.causal_trace_parts import TOP, Reading
 from mi_core.metrics import exact_logits, sequence_log_probability, top_tokens
 
 

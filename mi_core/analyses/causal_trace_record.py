@@ -7,14 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mi_core.analyses.causal_trace_inputs import KINDS, METRICS, CausalTraceInputs
-from mi_core.analyses.causal_trace_result import (
-    AnswerTokens,
-    CausalTraceResult,
-    Check,
-    PlanFigures,
-    Reading,
-    TraceGrid,
-)
+from mi_core.analyses.causal_trace_parts import AnswerTokens, Check, PlanFigures, Reading, TraceGrid
+from mi_core.analyses.causal_trace_result import CausalTraceResult
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
 from mi_core.errors import InputError
 from mi_core.provenance import Provenance

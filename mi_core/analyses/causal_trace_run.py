@@ -1,16 +1,16 @@
 """Causal trace: which states, at which token and layer, carry the answer (ROME, arXiv 2202.05262)?
 
-    P[l, t] = mean over noise samples of P(answer | corrupted run with the clean value put back at layer l,
-    token t) indirect effect = P[l, t] - P(answer | corrupted run)          recovered share = that / (P clean
-    - P corrupted)
+    P[l, t]         = mean over noise samples of P(answer), the clean value put back at layer l, token t
+    indirect effect = P[l, t] - P corrupted
+    recovered share = (P[l, t] - P corrupted) / (P clean - P corrupted)
 
 The other direction (noising) puts corrupted values into the clean run. Probabilities are averaged, never
 logits. Every metric is read from the same logits. Kinds of patches are listed in `causal_trace_variants`,
 corruptions in `causal_trace_corruption`.
 
 Cost: two forward passes, then one sweep for all kinds together, about a quarter of a forward pass per cell
-    and sample; rows
-before the first difference cost nothing. Identities are in `causal_trace_checks` and shown with every result.
+and sample; rows before the first difference cost nothing. Identities are in `causal_trace_checks` and shown
+with every result.
 """
 
 import time
@@ -22,14 +22,9 @@ import numpy as np
 from mi_core.analyses.causal_trace_checks import trace_checks
 from mi_core.analyses.causal_trace_corruption import token_rows, tokenize_pair
 from mi_core.analyses.causal_trace_inputs import STORED_METRICS, CausalTraceInputs, Kind
+from mi_core.analyses.causal_trace_parts import PlanFigures, TraceGrid, empty_grid
 from mi_core.analyses.causal_trace_prepare import Prepared, answer_tokens, prepare, shape_of
-from mi_core.analyses.causal_trace_result import (
-    CausalTraceResult,
-    PlanFigures,
-    Step,
-    TraceGrid,
-    empty_grid,
-)
+from mi_core.analyses.causal_trace_result import CausalTraceResult, Step
 from mi_core.analyses.causal_trace_variants import Cell, build_variants, for_cost, is_fixed, rows_of
 from mi_core.analyses.causal_trace_warnings import trace_warnings
 from mi_core.engine import Base, Plan, Variant, plan, sweep

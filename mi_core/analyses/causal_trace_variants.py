@@ -1,13 +1,11 @@
 """A causal trace as engine variants: one per cell, all kinds in one list.
 
-    state               resid_post of (l, t) := source run's
-    attn, mlp           what the sub-module adds at t, in every layer of the window around l := source run's
-    state_*_severed     the state as above, and the sub-module's output at t in all later layers := base run's
-    own.
-                        (Earlier layers have not changed, and layer l's is overwritten by the state: they need
-                        no edit.)
-    head                z of one head of layer l, at one position or at all that can differ := source run's
+    state             resid_post of (l, t) := source run's
+    attn, mlp         what the sub-module adds at t, in every layer of the window around l := source run's
+    state_*_severed   the state as above, and what the sub-module adds at t in all later layers := base run's
+    head              z of one head of layer l, at one position or at all that can differ := source run's
 
+Severing needs no edit in earlier layers, which have not changed, nor in layer l, whose output is overwritten.
 "Source" is the clean run when denoising and the corrupted run when noising; "base" is the other one.
 """
 

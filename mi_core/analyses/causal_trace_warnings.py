@@ -9,9 +9,7 @@ from mi_core.analyses.causal_trace_prepare import Prepared
 from mi_core.analyses.causal_trace_variants import window_layers
 from mi_core.tokens import prompt_warnings, visible_token
 
-WEAK_EFFECT = (
-    0.05  # total effect on the probability below which shares of it say little (mlxterp skips such prompts)
-)
+WEAK_EFFECT = 0.05  # a total effect on the probability below this makes shares of it say little
 HALF_PRECISION = {torch.bfloat16: 1e-2, torch.float16: 2e-3}  # rough error of a probability
 
 

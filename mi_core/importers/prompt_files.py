@@ -1,13 +1,12 @@
 """Prompt sets from files that people have: JSON or CSV, checked row by row.
 
-    ROME's known_1000        prompt, subject, attribute (known_id, relation_id ... optional)
-    CounterFact pairs        original_prompt, counterfactual_prompt, gt_original_target,
-    gt_counterfactual_target plain                    prompt, subject, answer (corrupted_prompt,
-    corrupted_answer, name, relation optional)
+    CounterFact pairs     original_prompt, counterfactual_prompt, gt_original_target, gt_counterfactual_target
+    ROME's known_1000     prompt, subject, attribute; known_id and relation_id if there are any
+    plain                 prompt, subject, answer; corrupted_prompt, corrupted_answer, relation, name if any
 
 JSON is a list of objects with these keys, CSV has them in its first line. A file is hostile until proved
 otherwise: its size and its rows are limited, nothing in it is evaluated, and the first thing that does not
-    fit is told with its row and column.
+fit is told with its row and column.
 """
 
 import csv

@@ -21,7 +21,8 @@ from mi_core.analyses import (
     causal_trace,
     causal_trace_average,
 )
-from mi_core.analyses.causal_trace_average_types import SkippedCase, UsedCase, token_roles
+from mi_core.analyses.causal_trace_average_inputs import token_roles
+from mi_core.analyses.causal_trace_average_types import SkippedCase, UsedCase
 from mi_core.engine import build_model
 from mi_core.errors import Cancelled, InputError
 from mi_core.model.model import LoadedModel
