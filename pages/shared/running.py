@@ -20,7 +20,7 @@ from pages.shared.jobs import Job
 from pages.shared.link import visit
 from pages.shared.session import hub, waiter
 
-PATIENCE_SECONDS = 0.9
+PATIENCE_SECONDS = 1.2
 """How long a script waits for a run before it shows progress instead."""
 
 STOPPED = Cancelled()
