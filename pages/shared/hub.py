@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from mi_core.errors import LanternError
 from pages.shared.cache import ResultCache
-from pages.shared.jobs import Job, Worker
+from pages.shared.job import Job
+from pages.shared.jobs import Worker
 
 if TYPE_CHECKING:
     from mi_core.engine.holder import ModelHolder

@@ -16,7 +16,7 @@ import streamlit as st
 
 from mi_core.errors import Cancelled
 from mi_core.model.spec import ModelSpec
-from pages.shared.jobs import Job
+from pages.shared.job import Job
 from pages.shared.link import visit
 from pages.shared.session import hub, waiter
 

@@ -22,7 +22,7 @@ from pages.shared.trace_setup import draw_corruption, draw_kinds, draw_noise
 if TYPE_CHECKING:
     from mi_core.model.model import LoadedModel
     from pages.shared.hub import About
-    from pages.shared.jobs import Job
+    from pages.shared.job import Job
 
 SLOT = "causal_trace_average"
 SOURCES = {"facts": "Facts of Atlas", "file": "A file of yours"}

@@ -15,16 +15,16 @@ from pages.shared.running import Run
 from pages.shared.session import chosen_about, chosen_spec, hub, waiter
 from pages.shared.text import plain
 from pages.shared.trace_cell import draw_cell
-from pages.shared.trace_setup import (
+from pages.shared.trace_inputs import (
     Asked,
     asked,
     changed,
     cost_line,
-    draw_setup,
     expected_seconds,
     restore,
     sentence,
 )
+from pages.shared.trace_setup import draw_setup
 from pages.shared.trace_view import (
     SLOT,
     draw_curve,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from mi_core.analyses.causal_trace_result import CausalTraceResult
     from mi_core.model.model import LoadedModel
     from pages.shared.hub import About
-    from pages.shared.jobs import Job
+    from pages.shared.job import Job
 
 AUTOMATIC_SECONDS = 60.0
 """A link that says "this has run" runs it again by itself if that is expected to take less."""

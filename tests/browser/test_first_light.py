@@ -18,7 +18,7 @@ def wait_for_model(tab: Any) -> None:
 
 
 def errors(tab: Any) -> list[str]:
-    """What the console complained about. On a deep link Streamlit itself looks for its server below the path."""
+    """What the console complained about. On a deep link Streamlit looks for its server below the path."""
     return [text for text in tab.said if "404" not in text]
 
 

@@ -13,7 +13,7 @@ from mi_core.errors import Cancelled
 from pages.shared import running, trace_page
 from pages.shared.charts import picked
 from pages.shared.examples import EXAMPLES, stored
-from pages.shared.jobs import Job
+from pages.shared.job import Job
 from pages.shared.session import default_spec, hub
 from pages.shared.token_strip import next_span
 from tests.pages.conftest import assert_sound, open_frame, settle, texts

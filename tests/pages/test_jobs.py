@@ -12,7 +12,8 @@ import pytest
 
 from mi_core.errors import Cancelled, InputError, OutOfMemory
 from pages.shared import jobs
-from pages.shared.jobs import SERVER, Job, Worker
+from pages.shared.job import Job
+from pages.shared.jobs import SERVER, Worker
 
 SOON = 5.0
 
