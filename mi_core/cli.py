@@ -151,9 +151,10 @@ def _inputs_of(analysis: Analysis, model: "LoadedModel", options: Any) -> Any:
     """The Inputs, with those fields resolved that were given as text."""
     inputs = fetch(analysis.inputs)
     values = {field.name: getattr(options, field.name) for field in dataclasses.fields(inputs)}
+    extras = {extra.name: getattr(options, extra.name) for extra in analysis.extras}
     for name, (resolve, _) in analysis.text_fields.items():
         if values[name] is not None:
-            values[name] = resolve(model, {**values, "occurrence": options.occurrence}, values[name])
+            values[name] = resolve(model, {**values, **extras}, values[name])
     return inputs(**values)
 
 

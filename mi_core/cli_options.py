@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from mi_core.errors import InputError
@@ -39,6 +40,40 @@ def subject_span(model: "LoadedModel", options: Mapping[str, Any], text: str) ->
     return start, end
 
 
+def prompt_cases(_model: "LoadedModel", options: Mapping[str, Any], text: str) -> tuple[Any, ...]:
+    """The cases of `--cases`: "facts", or a prompt file; at most `--limit`, even over relations.
+
+    Raises:
+        InputError: the file cannot be read, or a row of it does not fit.
+    """
+    from mi_core.batch.prompt_sets import bundled_facts
+    from mi_core.importers.prompt_files import MAX_FILE_BYTES, read_prompt_file
+
+    if text == "facts":
+        return bundled_facts().sample(options["limit"], options["seed"]).cases
+    try:
+        with Path(text).open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{text!r:.200} cannot be read", why=error.strerror or "unknown cause") from error
+    return read_prompt_file(data, Path(text).name).sample(options["limit"], options["seed"]).cases
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Extra:
+    """An option that is no field of the Inputs but helps to resolve one.
+
+    Attributes:
+        name: of the option.
+        default: its value when not given.
+        help: one clause.
+    """
+
+    name: str
+    default: int
+    help: str
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Analysis:
     """One subcommand.
@@ -48,12 +83,14 @@ class Analysis:
         inputs: "module:name" of its Inputs.
         function: "module:name" of its function `(model, inputs, on_step=...) -> Result`.
         text_fields: fields that are given as text: (function that resolves them, help).
+        extras: options that these functions read besides.
     """
 
     help: str
     inputs: str
     function: str
     text_fields: Mapping[str, tuple[TextField, str]] = dataclasses.field(default_factory=dict)
+    extras: tuple[Extra, ...] = ()
 
 
 ANALYSES: dict[str, Analysis] = {
@@ -64,6 +101,16 @@ ANALYSES: dict[str, Analysis] = {
         text_fields={
             "subject": (subject_span, 'what is noised: words of the prompt, or a token span like "2:5"')
         },
+        extras=(Extra("occurrence", 0, "which occurrence of those words, from 0"),),
+    ),
+    "causal-trace-average": Analysis(
+        help="average causal traces over a prompt set, by token role and layer",
+        inputs="mi_core.analyses:CausalTraceAverageInputs",
+        function="mi_core.analyses:causal_trace_average",
+        text_fields={
+            "cases": (prompt_cases, '"facts" (the bundled ones), or a prompt file (CSV or JSON)'),
+        },
+        extras=(Extra("limit", 60, "how many prompts at most, even over relations"),),
     ),
 }
 
@@ -106,15 +153,16 @@ def options_of(analysis: Analysis) -> type:
         kind, text = types[field.name], help_of.get(field.name, "")
         if field.name in analysis.text_fields:
             kind, text = str | None, analysis.text_fields[field.name][1]
+            kind = str if field.default is dataclasses.MISSING else kind
         annotated = Annotated[kind, tyro.conf.arg(help=text or None)]
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             required.append((field.name, annotated, dataclasses.field()))
         else:
             default = None if field.name in analysis.text_fields else field.default
             optional.append((field.name, annotated, dataclasses.field(default=default)))
-    if analysis.text_fields:
-        chosen = tyro.conf.arg(help="which occurrence of those words, from 0")
-        optional.append(("occurrence", Annotated[int, chosen], dataclasses.field(default=0)))
+    for extra in analysis.extras:
+        shown = Annotated[int, tyro.conf.arg(help=extra.help)]
+        optional.append((extra.name, shown, dataclasses.field(default=extra.default)))
     where = tyro.conf.arg(help='file for the result, as JSON; "-" = standard output')
     optional.append(("output", Annotated[str, where], dataclasses.field(default="-")))
     made = dataclasses.make_dataclass("Options", [*required, *optional], kw_only=True, frozen=True)

@@ -49,18 +49,18 @@ class CausalTraceAverageInputs:
         cases: the prompts; those that the model does not get right are left out and listed.
         corruption: "noise" on the subject, or "tokens": each case's corrupted prompt.
         metric: what is averaged.
-        pooling: what one item of the mean is, see the module docstring.
-        kinds: as in `CausalTraceInputs`, without "head".
-        window: as there.
-        window_convention: as there.
-        noise: as there.
-        noise_level: as there.
-        noise_unit: as there.
+        pooling: one item of the mean is a token ("tokens", as in ROME's program) or a prompt ("prompts").
+        kinds: what is restored; heads have no token roles.
+        window: layers patched together by the kinds "attn" and "mlp".
+        window_convention: where an even window reaches further, see `CausalTraceInputs`.
+        noise: distribution of the noise.
+        noise_level: its strength, in `noise_unit`.
+        noise_unit: "sigma" = standard deviations of the embeddings, or "absolute".
         sigma_of: "vocabulary" = all tokens; "subjects" = the subjects of these cases, as ROME measures it.
         samples: noise draws per prompt.
         seed: of the noise (the same stream for every prompt) and of the bootstrap.
         resamples: bootstrap resamples.
-        bos: as there.
+        bos: whether a beginning-of-sequence token is put before the prompts.
         set_name: what to call the set of prompts.
     """
 

@@ -6,12 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import mi_core
-from mi_core.analyses import CausalTraceInputs, CausalTraceResult, causal_trace
+from mi_core.analyses import (
+    CausalTraceAverageResult,
+    CausalTraceInputs,
+    CausalTraceResult,
+    causal_trace,
+    causal_trace_average,
+)
 from mi_core.cli import Progress, main
 from mi_core.cli_options import ANALYSES, options_of, subject_span
+from mi_core.engine import run
 from mi_core.engine.holder import load_model
 from mi_core.errors import Cancelled, InputError
 from mi_core.tokens import find_span, tokenize
@@ -57,6 +66,31 @@ def test_a_trace_from_the_command_line_is_the_trace_of_the_library(folder: Path,
     assert written.provenance is not None
     assert written.provenance.fingerprint == model.fingerprint
     assert list(tmp_path.iterdir()) == [output]
+
+
+def test_an_average_from_a_prompt_file_equals_the_librarys(folder: Path, tmp_path: Path) -> None:
+    file, output = tmp_path / "prompts.csv", tmp_path / "average.json"
+    model = load_model(str(folder))
+    prompt = tokenize(model.tokenizer, PROMPT)
+    answer = model.tokenizer.decode([int(run(model, torch.tensor([prompt.ids])).logits[0, -1].argmax())])
+    file.write_text(f"prompt,subject,answer\n{PROMPT},Space Needle,{answer}\n", encoding="utf-8")
+    arguments = ["--model", str(folder), "--cases", str(file), "--samples", "2", "--output", str(output)]
+    assert main(["causal-trace-average", *arguments]) == 0
+    written = CausalTraceAverageResult.from_json(output.read_text(encoding="utf-8"))
+    expected = causal_trace_average(model, written.inputs)
+    assert [case.prompt for case in written.inputs.cases] == [PROMPT]
+    for kind in written.inputs.kinds:
+        assert np.array_equal(written.sums[kind], expected.sums[kind])
+
+
+def test_a_prompt_file_that_is_not_there_is_told_in_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = said(
+        capsys, "causal-trace-average", "--model", str(folder), "--cases", "/nowhere/prompts.csv"
+    )
+    assert code == 2
+    assert err.splitlines()[-1].endswith("'/nowhere/prompts.csv' cannot be read: No such file or directory.")
 
 
 def test_the_result_goes_to_standard_output_and_the_rest_does_not(
@@ -166,7 +200,10 @@ def test_a_subject_is_words_or_a_span(folder: Path, text: str, occurrence: int, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nonsense"], "There is no command 'nonsense'. Choose one of info, causal-trace."),
+        (
+            ["nonsense"],
+            "There is no command 'nonsense'. Choose one of info, causal-trace, causal-trace-average.",
+        ),
         (["info"], "Missing: MODEL. See python -m mi_core info --help."),
         (["info", "a", "b"], "Unrecognized options: b. See python -m mi_core info --help."),
         (["info", "nope/nope"], "'nope/nope' is not on this machine. "),
