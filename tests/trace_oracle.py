@@ -1,4 +1,4 @@
-"""ROME's causal trace the slow way: one whole forward pass per cell, with hooks of its own on the Hugging Face modules.
+"""ROME's causal trace the slow way: a whole forward pass per cell, with its own hooks on the model's modules.
 
 Shares no code with `mi_core.analyses` or the engine: raw module outputs, nothing cached, one row at a time.
 """
@@ -54,7 +54,13 @@ class Oracle:
     """
 
     def __init__(
-        self, hf: Any, family: str, clean: list[int], corrupted: list[int], span: tuple[int, int], noise: np.ndarray | None
+        self,
+        hf: Any,
+        family: str,
+        clean: list[int],
+        corrupted: list[int],
+        span: tuple[int, int],
+        noise: np.ndarray | None,
     ) -> None:
         path, attention, mlp = BLOCKS[family]
         self.hf, self.clean, self.corrupted = hf, torch.tensor([clean]), torch.tensor([corrupted])
@@ -92,8 +98,10 @@ class Oracle:
             self.known[key] = seen
         return self.known[key]
 
-    def cell(self, kind: str, layers: list[int], position: int, severed: str = "", *, noising: bool = False) -> list[Tensor]:
-        """Logits [pos, vocab] per noise sample with the source's outputs put into the base at one position."""
+    def cell(
+        self, kind: str, layers: list[int], position: int, severed: str = "", *, noising: bool = False
+    ) -> list[Tensor]:
+        """Logits [pos, vocab] per noise sample, outputs of the source put into the base at one position."""
         out = []
         for noise in self.noise:
             runs = [(self.clean, None), (self.corrupted, noise)]
@@ -101,18 +109,25 @@ class Oracle:
             values, own = self.record(*source), self.record(*base)
             with ExitStack() as stack:
                 for layer in layers:
-                    stack.enter_context(changed(self.modules[kind][layer], put(values[kind][layer], position)))
+                    stack.enter_context(
+                        changed(self.modules[kind][layer], put(values[kind][layer], position))
+                    )
                 if severed:  # every layer, as ROME's program does
                     for layer, module in enumerate(self.modules[severed]):
                         stack.enter_context(changed(module, put(own[severed][layer], position)))
                 out.append(self.run(*base))
         return out
 
-    def grid(self, kind: str, positions: int, window: Callable[[int], list[int]], severed: str = "", **options: Any) -> np.ndarray:
+    def grid(
+        self, kind: str, positions: int, window: Callable[[int], list[int]], severed: str = "", **options: Any
+    ) -> np.ndarray:
         """[position, layer, sample, vocab] probabilities at the last position."""
         n_layers = len(self.blocks)
         cells = [
-            [torch.stack([x[-1] for x in self.cell(kind, window(layer), t, severed, **options)]) for layer in range(n_layers)]
+            [
+                torch.stack([x[-1] for x in self.cell(kind, window(layer), t, severed, **options)])
+                for layer in range(n_layers)
+            ]
             for t in range(positions)
         ]
         return torch.stack([torch.stack(row) for row in cells]).softmax(-1).numpy()
