@@ -71,12 +71,14 @@ def fields_of(card: PageCard) -> list[LinkField]:
 
 
 def streamlit_pages() -> dict[str, StreamlitPage]:
-    """Page name -> Streamlit's page object, made anew for every run."""
+    """Page name -> Streamlit's page object, made anew for every run.
+
+    They have no icon: Streamlit makes a page's icon the tab's icon, and fetches that from fonts.gstatic.com.
+    """
     return {
         card.name: st.Page(
             card.path,
             title=card.title,
-            icon=card.icon,
             url_path=None if card.name == "home" else card.name,
             default=card.name == "home",
             help=card.question,
@@ -85,9 +87,9 @@ def streamlit_pages() -> dict[str, StreamlitPage]:
     }
 
 
-def sections(pages: dict[str, StreamlitPage]) -> dict[str, list[StreamlitPage]]:
+def sections() -> dict[str, list[PageCard]]:
     """The navigation: section -> pages, in the order of the list."""
-    grouped: dict[str, list[StreamlitPage]] = {}
+    grouped: dict[str, list[PageCard]] = {}
     for card in PAGES:
-        grouped.setdefault(card.section, []).append(pages[card.name])
+        grouped.setdefault(card.section, []).append(card)
     return grouped

@@ -17,7 +17,7 @@ from pages.shared import catalogue, link  # noqa: E402
 from pages.shared.boundary import boundary  # noqa: E402
 from pages.shared.examples import EXAMPLES, values_of  # noqa: E402
 from pages.shared.header import draw_header  # noqa: E402
-from pages.shared.sidebar import draw_sidebar  # noqa: E402
+from pages.shared.sidebar import draw_navigation, draw_sidebar  # noqa: E402
 from pages.shared.theme import ASSETS, apply_style  # noqa: E402
 
 
@@ -32,7 +32,7 @@ def _draw_problems() -> None:
 
 def _run() -> None:
     pages = catalogue.streamlit_pages()
-    chosen = st.navigation(catalogue.sections(pages), expanded=True)
+    chosen = st.navigation(list(pages.values()), position="hidden")  # the sidebar draws it, see `catalogue`
     card = next(c for c in catalogue.PAGES if pages[c.name].title == chosen.title)
     st.set_page_config(
         page_title="Lantern" if card.name == "home" else f"{card.title} · Lantern",
@@ -48,6 +48,7 @@ def _run() -> None:
         size="large",
     )
     with st.sidebar, boundary("the sidebar"):
+        draw_navigation(pages)
         draw_sidebar()
     _draw_problems()
     if card.header:

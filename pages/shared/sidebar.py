@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 
 from mi_core.errors import LanternError, ModelError
 from mi_core.model.discovery import FoundModel, discover, find
@@ -11,7 +12,7 @@ from mi_core.model.memory import free_bytes
 from mi_core.model.progress import format_bytes, format_count
 from mi_core.model.spec import DTYPES, ModelSpec
 from pages.shared.boundary import show_error
-from pages.shared.catalogue import PAGES, fields_of
+from pages.shared.catalogue import PAGES, fields_of, sections
 from pages.shared.examples import EXAMPLES, Example, values_of
 from pages.shared.hub import About, ModelState, explain
 from pages.shared.link import new_visit
@@ -21,6 +22,18 @@ from pages.shared.text import code, plain
 
 _LOOK_EVERY = 0.5
 _DEVICES = ("auto", "cpu", "cuda", "mps", SPREAD)
+
+
+def draw_navigation(pages: dict[str, StreamlitPage]) -> None:
+    """Draw links to all pages, by section."""
+    with st.container(gap="xsmall", key="navigation"):
+        for section, cards in sections().items():
+            if section:
+                st.caption(section)
+            for card in cards:
+                st.page_link(
+                    pages[card.name], label=card.title, icon=card.icon, help=card.question, width="stretch"
+                )
 
 
 def draw_sidebar() -> None:

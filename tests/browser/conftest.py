@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -109,9 +110,15 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
+def is_outside(url: str) -> bool:
+    """Whether a request would leave this machine."""
+    return url.startswith(("http", "ws")) and urlsplit(url).hostname not in ("127.0.0.1", "localhost")
+
+
 @pytest.fixture
 def new_tab(browser: Any) -> Iterator[Callable[..., Any]]:
-    """Opens tabs, each its own session: `new_tab(url, color_scheme="dark")`; errors are in `tab.said`."""
+    """Opens tabs, each its own session: `new_tab(url, color_scheme="dark")`; errors and requests that leave
+    this machine are in `tab.said`."""
     contexts = []
 
     def open_tab(url: str, **options: Any) -> Any:
@@ -124,6 +131,7 @@ def new_tab(browser: Any) -> Iterator[Callable[..., Any]]:
         tab.set_default_timeout(SOON)
         tab.on("console", lambda message: tab.said.append(message.text) if message.type == "error" else None)
         tab.on("pageerror", lambda error: tab.said.append(str(error)))
+        tab.on("request", lambda request: tab.said.append(request.url) if is_outside(request.url) else None)
         tab.goto(url)
         tab.wait_for_selector(SETTLED)
         return tab
