@@ -1,5 +1,6 @@
 """The documentation is true: snippets run, tables are complete, links lead somewhere."""
 
+import ast
 import os
 import re
 import shlex
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from docs.write_sites import PAGE, page
+from mi_core.cli import ANALYSES
 from mi_core.model.families import FAMILIES
 from mi_core.version import __version__
 from pages.shared.catalogue import PAGES
@@ -69,6 +71,39 @@ def test_the_readme_names_every_page_and_every_family() -> None:
         assert card.question in row[1], f"README and the catalogue ask different questions on {card.title!r}"
     named = {name for name in FAMILIES if re.search(rf"\b{name.removesuffix('_text')}\b", README)}
     assert named == set(FAMILIES)
+
+
+def test_the_readme_names_every_command() -> None:
+    assert {name for name in ("info", *ANALYSES) if f"`{name}`" in README} == {"info", *ANALYSES}
+
+
+def test_requirements_are_what_the_code_imports() -> None:
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    asked = {re.split(r"[=><\[]", line)[0] for line in lines if line and line[0] not in "#-"}
+    modules = {name.replace("-", "_").removesuffix("_python") for name in asked}
+    files = [ROOT / "app.py", *(ROOT / "mi_core").rglob("*.py"), *(ROOT / "pages").rglob("*.py")]
+    found = {name for path in files for name in imported(path.read_text(encoding="utf-8"))}
+    ours = {"mi_core", "pages"}
+    by_others = {  # what brings them
+        "starlette": "streamlit",
+        "tokenizers": "transformers",
+        "httpx": "huggingface_hub",
+        "httpx2": "huggingface_hub",
+        "tqdm": "huggingface_hub",
+        "docstring_parser": "tyro",
+    }
+    foreign = found - set(sys.stdlib_module_names) - ours
+    assert foreign - set(by_others) == modules
+    assert {by_others[name] for name in foreign & set(by_others)} <= modules
+
+
+def imported(source: str) -> set[str]:
+    """First names of all imports, at any depth."""
+    nodes = list(ast.walk(ast.parse(source)))
+    plain = {
+        alias.name.split(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names
+    }
+    return plain | {(node.module or "").split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}
 
 
 def test_the_sites_page_is_the_table_in_the_code() -> None:
