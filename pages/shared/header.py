@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from mi_core.errors import LanternError
 from pages.shared.catalogue import PageCard
 from pages.shared.hub import About
 from pages.shared.link import MAX_TEXT
@@ -153,6 +154,24 @@ def _hint(about: About | None, tokens: TokenizedPrompt | None) -> None:
         )
     else:
         parts.append(f"subject {code(tokens.text_of(*span).strip())}")
+    parts += _answers(about, tokens)
     parts += [f":orange[{plain(warning)}]" for warning in prompt_warnings(tokens, about.tokenizer)]
     with st.container(horizontal=True, gap="small", key="header_hint"):
         st.caption(" · ".join(parts))
+
+
+def _answers(about: About, tokens: TokenizedPrompt) -> list[str]:
+    """Target and distractor as the tokens that will be read, and what is doubtful about them."""
+    from mi_core.answers import answer_warnings, choose_answer
+
+    typed = {"target": st.session_state["answer"], "compared with": st.session_state["distractor"]}
+    try:
+        chosen = {
+            name: choose_answer(about.tokenizer, tokens, text) for name, text in typed.items() if text.strip()
+        }
+        target = chosen.get("target")
+        warnings = () if target is None else answer_warnings(target, chosen.get("compared with"))
+    except LanternError as error:
+        return [f":orange[{plain(str(error))}]"]
+    shown = [f"{name} {code(''.join(choice.pieces))}" for name, choice in chosen.items()]
+    return shown + [f":orange[{plain(warning)}]" for warning in warnings]

@@ -1,6 +1,8 @@
 """A stranger's first minutes in a real browser: start, trace, click, read, export, share the link."""
 
 import re
+import socket
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,8 +122,22 @@ def test_a_hostile_prompt_stays_text(cold_server: Server, new_tab: Callable[...,
     assert tab.get_by_text("This link asks for").is_visible()
 
 
-def test_the_server_refuses_other_hosts_and_says_how_it_is(cold_server: Server) -> None:
+@pytest.mark.parametrize(("host", "status"), [("evil.example", 403), ("127.0.0.1", 101)])
+def test_the_page_talks_only_under_its_own_name(cold_server: Server, host: str, status: int) -> None:
+    """DNS rebinding: a foreign page that points its own name at this machine gets no websocket."""
+    request = (
+        f"GET /_stcore/stream HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: bGFudGVybmxhbnRlcm5saQ==\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", cold_server.port), timeout=5) as connection:
+        connection.sendall(request.encode())
+        assert int(connection.recv(200).split()[1]) == status
+
+
+def test_every_answer_has_the_headers(cold_server: Server) -> None:
     assert '"ok":true' in cold_server.get("/api/health")
+    with urllib.request.urlopen(f"{cold_server.url}/", timeout=5) as answer:
+        assert answer.headers["X-Frame-Options"] == "SAMEORIGIN"
 
 
 @pytest.mark.timeout(60)
