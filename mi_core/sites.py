@@ -23,7 +23,8 @@ class Site:
         meaning: one sentence.
         where: "model" (once), "block" (per layer, by a module hook) or "attention" (per layer, inside the
             attention function).
-        full_name: TransformerLens hook name, `{l}` standing for the layer.
+        full_name: the TransformerLens hook of the same meaning, `{l}` standing for the layer. (Its
+            `hook_embed` is the token embedding alone, its `hook_mlp_in` the stream before the norm.)
         availability: which families have it.
     """
 
@@ -56,7 +57,7 @@ _TABLE = (
         _STREAM,
         "what enters block 0: token embedding (scale included) plus position embedding",
         "model",
-        "hook_embed",
+        "blocks.0.hook_resid_pre",
     ),
     Site("resid_pre", _STREAM, "residual stream before a block", "block", "blocks.{l}.hook_resid_pre"),
     Site(
@@ -109,7 +110,7 @@ _TABLE = (
         "blocks.{l}.hook_resid_mid",
         "families without parallel blocks",
     ),
-    Site("mlp_in", _STREAM, "input of the MLP (after its norm)", "block", "blocks.{l}.hook_mlp_in"),
+    Site("mlp_in", _STREAM, "input of the MLP (after its norm)", "block", "blocks.{l}.mlp.hook_in"),
     Site(
         "mlp_pre",
         ("pos", "d_mlp"),
@@ -132,7 +133,7 @@ _TABLE = (
         "blocks.{l}.hook_mlp_out",
     ),
     Site("resid_post", _STREAM, "residual stream after a block", "block", "blocks.{l}.hook_resid_post"),
-    Site("final_norm", _STREAM, "output of the final norm", "model", "ln_final.hook_normalized"),
+    Site("final_norm", _STREAM, "output of the final norm", "model", "ln_final.hook_out"),
     Site("logits", ("pos", "d_vocab"), "logits, every softcap and scale included", "model", "logits"),
 )
 
@@ -154,3 +155,28 @@ def site(name: str) -> Site:
 def full_name(name: str, layer: int | None = None) -> str:
     """TransformerLens hook name of a site, for exports, e.g. `blocks.3.attn.hook_pattern`."""
     return site(name).full_name.format(l=layer)
+
+
+CANDLE_MI: dict[str, str | None] = {
+    "Embed": "embed",
+    "ResidPre": "resid_pre",
+    "AttnQ": "q",
+    "AttnK": "k",
+    "AttnV": "v",
+    "AttnScores": None,
+    "AttnPattern": "pattern",
+    "AttnOut": "attn_out",
+    "ResidMid": "resid_mid",
+    "MlpPre": "mlp_in",
+    "MlpPost": None,
+    "MlpOut": "mlp_out",
+    "ResidPost": "resid_post",
+    "FinalNorm": "final_norm",
+}
+"""candle-mi's hook points and the site of the same meaning.
+
+Three would be wrong if only spelled differently: its AttnScores are taken before softcap and mask (ours
+after both, so there is no
+equal), its MlpPre is what enters the MLP, its MlpPost is the MLP's raw output before Gemma 2's post-norm (no
+equal there; `mlp_out` in families without that norm).
+"""

@@ -9,7 +9,7 @@ from mi_core.engine import Edit, build_model, run
 from mi_core.errors import EditError, InputError, SiteMissing
 from mi_core.model.measure import embedding_sigma
 from mi_core.model.model import LoadedModel
-from mi_core.sites import SITES
+from mi_core.sites import CANDLE_MI, SITES, full_name
 from tests.tiny import FAMILY_NAMES, N_LAYERS, hf_model, tiny, tokens
 
 N_POS = 7
@@ -245,3 +245,15 @@ def test_mistakes_are_named() -> None:
         run(
             model, ids, edits=[Edit("k", 0, "zero", heads=(2,))]
         )  # two key/value heads: no padding with zeros
+
+
+def test_the_table_maps_candle_mis_names_to_sites_of_the_same_meaning() -> None:
+    assert {name for name in CANDLE_MI.values() if name} <= set(SITES)
+    assert CANDLE_MI["MlpPre"] == "mlp_in"
+    assert CANDLE_MI["AttnScores"] is None
+
+
+def test_full_names_belong_to_one_site_each() -> None:
+    names = [full_name(name, 3) for name in SITES if name != "embed"]  # embed is block 0's resid_pre
+    assert len(set(names)) == len(names)
+    assert full_name("pattern", 3) == "blocks.3.attn.hook_pattern"
