@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import streamlit as st
@@ -42,6 +42,7 @@ class Run:
         error: why there is no result.
         stopped: whether this session pressed Cancel.
         visit: see `link.visit`.
+        started: when it was asked for, `time.monotonic()`.
     """
 
     spec: ModelSpec
@@ -51,6 +52,7 @@ class Run:
     error: BaseException | None = None
     stopped: bool = False
     visit: int = 0
+    started: float = field(default_factory=time.monotonic)
 
     @property
     def active(self) -> bool:
@@ -99,12 +101,12 @@ def stop(slot: str) -> None:
         run.error = STOPPED if run.result is None else None
 
 
-def settle(run: Run, patience: float = PATIENCE_SECONDS) -> bool:
-    """Wait a moment for a run; True when it has ended and `result` or `error` is set.
+def settle(run: Run) -> bool:
+    """Wait for a run that has just begun; True when it has ended and `result` or `error` is set.
 
     The script yields to Streamlit at every step, so a click during the wait is answered at once.
     """
-    end = time.monotonic() + patience
+    end = run.started + PATIENCE_SECONDS
     while not run.job.done and run.active and time.monotonic() < end:
         run.job.wait(_STEP_SECONDS)
         st.session_state.get("_yield")

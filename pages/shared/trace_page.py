@@ -198,6 +198,14 @@ def _draw_state(run: Run, result: CausalTraceResult, wanted: Asked) -> None:
             )
         if stale:
             st.badge(f"{stale} changed since this ran", icon=":material/history:", color="orange")
+            if wanted.inputs is not None:
+                st.button(
+                    "Run again",
+                    icon=":material/play_arrow:",
+                    on_click=_start,
+                    args=(chosen_about(), wanted.inputs),
+                    key="run_again",
+                )
             st.button(
                 "Restore its settings",
                 icon=":material/undo:",

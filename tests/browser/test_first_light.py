@@ -9,14 +9,30 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import SETTLED, Server
+from tests.browser.conftest import SETTLED, SOON, Server
 
+FILES = (
+    ("SVG", b"<svg"),
+    ("PNG 300 dpi", b"\x89PNG"),
+    ("PDF", b"%PDF"),
+    ("HTML", b"<!"),
+    ("CSV", b"kind,"),
+    ("JSON", b"{"),
+    ("All (zip)", b"PK"),
+)
 PROMPT = "The+Louvre+Museum+is+located+in+the+city+of"
 
 
 def wait_for_model(tab: Any) -> None:
     tab.get_by_text("checks passed").first.wait_for()
     tab.wait_for_selector(SETTLED)
+
+
+def wait_for_value(tab: Any, label: str, value: str) -> None:
+    """Wait until a text field holds a value; Streamlit fills it a moment after it has drawn it."""
+    from playwright.sync_api import expect
+
+    expect(tab.get_by_role("textbox", name=label, exact=True)).to_have_value(value, timeout=SOON)
 
 
 def errors(tab: Any) -> list[str]:
@@ -55,8 +71,8 @@ def cell_value(tab: Any) -> str:
 def test_first_light(cold_server: Server, new_tab: Callable[..., Any], tmp_path: Path) -> None:
     # The very first visit is a deep link: the frame is there, and the link is followed once the model is.
     tab = new_tab(f"{cold_server.url}/causal_trace?prompt={PROMPT}")
-    assert tab.get_by_test_id("stSidebar").get_by_role("heading", name="Model").is_visible()
-    assert tab.get_by_role("textbox", name="Prompt", exact=True).input_value().startswith("The Louvre")
+    tab.get_by_test_id("stSidebar").get_by_role("heading", name="Model").wait_for()
+    wait_for_value(tab, "Prompt", "The Louvre Museum is located in the city of")
     wait_for_model(tab)
 
     # Choose the subject by its tokens.
@@ -64,7 +80,7 @@ def test_first_light(cold_server: Server, new_tab: Callable[..., Any], tmp_path:
     tab.get_by_role("button", name=re.compile("^token 2:"), pressed=True).wait_for()
     tab.get_by_role("button", name=re.compile("^token 5:")).click()
     tab.get_by_role("button", name=re.compile("^token 5:"), pressed=True).wait_for()
-    assert tab.get_by_role("textbox", name="Subject tokens").input_value() == "2-5"
+    wait_for_value(tab, "Subject tokens", "2-5")
 
     # Run; the figure is drawn.
     tab.wait_for_selector(SETTLED)
@@ -82,7 +98,7 @@ def test_first_light(cold_server: Server, new_tab: Callable[..., Any], tmp_path:
 
     # Take the figure away.
     tab.locator(".st-key-card_trace_heatmap").get_by_role("button", name="Export").click()
-    for label, start in (("SVG", b"<svg"), ("PNG 300 dpi", b"\x89PNG"), ("JSON", b"{")):
+    for label, start in FILES:
         with tab.expect_download() as download:
             tab.get_by_role("button", name=label, exact=True).click()
         download.value.save_as(tmp_path / label)
@@ -106,7 +122,7 @@ def test_home_opens_an_example(cold_server: Server, new_tab: Callable[..., Any],
     tab.locator(".st-key-card_space_needle").get_by_role("link", name="Open").click()
     tab.wait_for_url(re.compile("causal_trace.*run=1"))
     chart(tab, "trace_heatmap")
-    assert tab.get_by_role("textbox", name="Second prompt").input_value() == "The Eiffel Tower is in downtown"
+    wait_for_value(tab, "Second prompt", "The Eiffel Tower is in downtown")
     tab.go_back()
     tab.get_by_role("heading", name="See inside a language model").wait_for()
     assert errors(tab) == []
@@ -119,7 +135,7 @@ def test_a_hostile_prompt_stays_text(cold_server: Server, new_tab: Callable[...,
     wait_for_model(tab)
     tab.get_by_role("button", name=re.compile("^token 1:")).wait_for()
     assert tab.evaluate("window.broken") is None
-    assert tab.get_by_text("This link asks for").is_visible()
+    tab.get_by_text("This link asks for").wait_for()
 
 
 @pytest.mark.parametrize(("host", "status"), [("evil.example", 403), ("127.0.0.1", 101)])
