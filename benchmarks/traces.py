@@ -107,7 +107,7 @@ def lantern(
     model = build_model(shape.build(device, dtype))
 
     def trace(clean: torch.Tensor, corrupted: torch.Tensor) -> np.ndarray:
-        source = run(model, clean, capture=[("resid_pre", None)])
+        source = run(model, clean, capture=[("resid_pre", None)], last=1)
         variants = [
             Variant(
                 (

@@ -171,7 +171,7 @@ def score_answer(
     from mi_core.engine import run
 
     tokens = torch.tensor([[*prompt.ids, *answer.ids[:-1]]])
-    logits = run(model, tokens, edits=edits).logits[0, len(prompt) - 1 :]
+    logits = run(model, tokens, edits=edits, last=len(answer.ids)).logits[0]
     wanted = torch.tensor(answer.ids, device=logits.device)[:, None]
     numbers = logits.double().log_softmax(-1)
     per_token = numbers.gather(-1, wanted)[:, 0]

@@ -111,8 +111,11 @@ def prepare(model: LoadedModel, inputs: CausalTraceInputs) -> Prepared:
     )
     denoising = inputs.direction == "denoising"
     sites = _captures(model, inputs)
-    clean = run(model, clean_rows, capture=sites["source" if denoising else "base"])
-    corrupted = run(model, corrupted_rows, capture=sites["base" if denoising else "source"], edits=corruption)
+    own = sites["source"], sites["base"]
+    clean_sites, corrupted_sites = own if denoising else own[::-1]
+    n_read = len(given) + 1
+    clean = run(model, clean_rows, capture=clean_sites, last=n_read)
+    corrupted = run(model, corrupted_rows, capture=corrupted_sites, edits=corruption, last=n_read)
     answer = asked or _top_token(model, clean.logits[0, -1], "clean run")
     distractor = _distractor(model, pair, inputs, answer, corrupted.logits)
     read = list(range(-len(answer.ids), 0))

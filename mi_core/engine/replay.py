@@ -98,7 +98,8 @@ def base_run(model: LoadedModel, tokens: Tensor, edits: Sequence[Edit], read: Se
             handle = block.register_forward_pre_hook(remember(layer), with_kwargs=True)
             stack.callback(handle.remove)
         stack.callback(model.structure.blocks[-1].register_forward_hook(remember_last).remove)
-        logits = forward(session, tokens)
+        kept = n_pos - min(read)
+        logits = forward(session, tokens, kept)
         masks = [None if (mask := session.masks[layer]) is None else mask[:1] for layer in range(n_layers)]
     return BaseRun(
         tokens,
@@ -107,7 +108,7 @@ def base_run(model: LoadedModel, tokens: Tensor, edits: Sequence[Edit], read: Se
         [session.keys[i] for i in range(n_layers)],
         masks,
         [arguments[i] for i in range(n_layers)],
-        logits[:, list(read)],
+        logits[:, [position - n_pos for position in read]],
     )
 
 

@@ -4,9 +4,11 @@ Cost: one forward pass of the model over all rows. Identity: with no edits the l
 itself returns, bit for bit; capturing changes nothing.
 """
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -28,7 +30,8 @@ class Run(Mapping[Place, Tensor]):
     """What one pass gave; a mapping from (site, layer) to captured tensors [row, ...] on the model's device.
 
     Attributes:
-        logits: [row, pos, d_vocab], as the model returns them after all edits.
+        logits: [row, pos, d_vocab], as the model returns them after all edits; with `last`, of the last
+            positions only.
         captured: the captured values.
         cut_rows: attention rows (row, head, query) that lost all their keys and therefore give zero.
     """
@@ -54,6 +57,7 @@ def run(
     capture: Sequence[Capture] = (),
     edits: Sequence[Edit] = (),
     before_edits: bool = False,
+    last: int | None = None,
 ) -> Run:
     """Run the model once, with edits, and keep what is asked for.
 
@@ -63,6 +67,8 @@ def run(
         capture: site names (all layers) or (site, layer) pairs.
         edits: applied in this order at each place, to every row (a value's row axis may differ per row).
         before_edits: keep values as they were before the edits at their own place.
+        last: unembed only this many positions at the end; all of them when None. With a large vocabulary the
+            logits of all positions are the largest tensor of the pass.
 
     Raises:
         SiteMissing: the model lacks a site.
@@ -75,22 +81,35 @@ def run(
     placed = [Placed(edit, 0, n_rows) for edit in fixed]
     session = Session(model, dense_layout(n_rows, n_pos), placed, places, before_edits=before_edits)
     with torch.inference_mode(), memory_errors(model), session:
-        logits = forward(session, tokens)
+        logits = forward(session, tokens, last)
     check_fired(session, fixed)
     shapes = {place: (n_rows, *model.structure.shape(place[0], n_pos)) for place in session.captured}
     captured = {place: value.reshape(shapes[place]) for place, value in session.captured.items()}
     return Run(logits, captured, session.cut_rows)
 
 
-def forward(session: Session, tokens: Tensor) -> Tensor:
-    """The model's own forward inside an open session; edits and captures of `logits` included."""
-    model = session.model
-    logits = model.hf(input_ids=tokens.to(model.device), use_cache=False).logits
-    place = ("logits", None)
-    if place in session.edits or place in session.capture:
+def forward(session: Session, tokens: Tensor, last: int | None = None) -> Tensor:
+    """The model's own forward inside an open session; edits and captures of `logits` included.
+
+    Args:
+        session: open.
+        tokens: [row, pos].
+        last: how many positions at the end to unembed; None for all. Ignored inside the model where somebody
+            looks at every position's logits, or where the model cannot; the result is the same.
+    """
+    model, place = session.model, ("logits", None)
+    watched = place in session.edits or place in session.capture
+    keep = {"logits_to_keep": last} if last is not None and not watched and _can_keep(model.hf) else {}
+    logits = model.hf(input_ids=tokens.to(model.device), use_cache=False, **keep).logits
+    if watched:
         new = session.visit(place, logits.reshape(-1, logits.shape[-1]))
         logits = logits if new is None else new.reshape(logits.shape)
-    return logits
+    return logits if last is None else logits[:, -last:]
+
+
+def _can_keep(hf: Any) -> bool:
+    """Whether the model's forward unembeds only what is asked for."""
+    return "logits_to_keep" in inspect.signature(type(hf).forward).parameters
 
 
 def expand(model: LoadedModel, capture: Sequence[Capture]) -> list[Place]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mi_core.engine.edits import normalise
+from mi_core.engine.edits import Edit, normalise
 from mi_core.engine.plan import Method, choose_method, chunks, positions_of, remember_speed, token_layers
 from mi_core.engine.replay import BaseRun, base_run
 from mi_core.engine.run import check_tokens, is_out_of_memory, memory_errors, release_cache, run
@@ -93,7 +93,7 @@ def sweep(
     if chosen == "shared":
         with memory_errors(model):
             start = base_run(model, base.tokens, edits, positions)
-    logits = run(model, base.tokens, edits=edits).logits[:, positions] if start is None else start.logits
+    logits = _full(model, base, (), positions) if start is None else start.logits
     with torch.inference_mode():
         base_values = _numpy(read(logits[None]))
     collector = _Collector(base_values, len(variants), on_chunk, on_tick)
@@ -147,6 +147,13 @@ def _numpy(values: Mapping[str, Tensor]) -> Values:
     return {name: value.detach().cpu().numpy() for name, value in exact.items()}
 
 
+def _full(model: LoadedModel, base: Base, edits: Sequence[Edit], positions: list[int]) -> Tensor:
+    """Logits [row, read, d_vocab] of one whole pass with the base's edits and some more."""
+    n_pos = base.tokens.shape[1]
+    logits = run(model, base.tokens, edits=(*base.edits, *edits), last=n_pos - positions[0]).logits
+    return logits[:, [position - n_pos for position in positions]]
+
+
 def _sweep_full(
     model: LoadedModel,
     base: Base,
@@ -157,7 +164,7 @@ def _sweep_full(
 ) -> None:
     """One whole forward pass per variant: deliberately simple."""
     for index, variant in enumerate(variants):
-        logits = run(model, base.tokens, edits=(*base.edits, *variant.edits)).logits[:, positions]
+        logits = _full(model, base, variant.edits, positions)
         with torch.inference_mode():
             collector.put([index], _numpy(read(logits[None])))
         collector.tick((index + 1) / len(variants))

@@ -257,3 +257,12 @@ def test_full_names_belong_to_one_site_each() -> None:
     names = [full_name(name, 3) for name in SITES if name != "embed"]  # embed is block 0's resid_pre
     assert len(set(names)) == len(names)
     assert full_name("pattern", 3) == "blocks.3.attn.hook_pattern"
+
+
+@pytest.mark.parametrize("name", FAMILY_NAMES)
+def test_unembedding_only_the_end_gives_the_same_logits(name: str) -> None:
+    model, ids = tiny(name), tokens(2, N_POS)
+    whole = run(model, ids).logits
+    torch.testing.assert_close(run(model, ids, last=2).logits, whole[:, -2:], atol=1e-12, rtol=0)
+    doubled = run(model, ids, last=2, edits=[Edit("logits", None, "scale", value=2.0)]).logits
+    torch.testing.assert_close(doubled, 2 * whole[:, -2:], atol=1e-12, rtol=0)
