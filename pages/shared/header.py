@@ -146,6 +146,8 @@ def _hint(about: About | None, tokens: TokenizedPrompt | None) -> None:
     parts = [f"{len(tokens)} tokens"]
     if problem:
         parts.append(f":orange[{plain(problem)}]")
+    elif span is None and _second_shown():
+        parts.append("subject: the tokens in which the prompts differ")
     elif span is None:
         parts.append("no subject chosen: click its first and its last token")
     elif span[1] > len(tokens):
