@@ -6,8 +6,8 @@ masks are the base run's too, sliced per group. The tail (final norm, unembeddin
 own forward, run with the last block's output replaced.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mi_core.engine import attention
 from mi_core.engine.edits import Edit
 from mi_core.engine.layout import Layout, dense_layout, packed_layout
 from mi_core.engine.place import Placed
@@ -90,11 +91,11 @@ def base_run(model: LoadedModel, tokens: Tensor, edits: Sequence[Edit], read: Se
 
     def remember_last(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
         streams[n_layers] = first_tensor(output)
+        model.structure.blocks_return_tuples = isinstance(output, tuple)
 
     with torch.inference_mode(), session, ExitStack() as stack:
-        for layer, block in enumerate(
-            model.structure.blocks
-        ):  # after the session's hooks: what is seen is already edited
+        # Registered after the session's hooks: what is seen here is already edited.
+        for layer, block in enumerate(model.structure.blocks):
             handle = block.register_forward_pre_hook(remember(layer), with_kwargs=True)
             stack.callback(handle.remove)
         stack.callback(model.structure.blocks[-1].register_forward_hook(remember_last).remove)
@@ -128,10 +129,9 @@ def call_block(model: LoadedModel, base: BaseRun, layer: int, packed: Tensor, la
 def _gather(value: Any, positions: Tensor, base: BaseRun) -> Any:
     """An argument at the positions of the packed tokens; what does not run over positions is passed as it is.
 
-    Tensors [1 or row, pos, ...] (rotary tables, position ids) and [pos] (cache positions) run over
-    positions; square masks are
-    not used by our attention function and are dropped, so that no block does arithmetic on a mask of the
-    wrong length.
+    Tensors [1 or row, pos, ...] (rotary tables, position ids) and [pos] (cache positions) run over positions;
+    square masks are not used by our attention function and are dropped, so that no block does arithmetic on a
+    mask of the wrong length.
     """
     if isinstance(value, (tuple, list)):
         return type(value)(_gather(part, positions, base) for part in value)
@@ -165,13 +165,46 @@ def tail(
     layout = packed_layout(last_position + 1, [(last_position + 1 - n_read, n_rows)])
     session = Session(model, layout, placed, plain_attention=True)
 
+    rows = hidden.flatten(0, 1).unsqueeze(1)  # one token per row: some families reshape to the input's length
+    token = torch.zeros(1, 1, dtype=torch.long)
+    with torch.inference_mode(), session, _blocks_replaced(session, rows):
+        return forward(session, token).unflatten(0, (n_rows, n_read)).squeeze(2)
+
+
+@contextmanager
+def _blocks_replaced(session: Session, rows: Float[Tensor, "row 1 d_model"]) -> Iterator[None]:
+    """Make the last block of this pass put out `rows`, and the blocks before it cost nothing.
+
+    Whether a family's blocks return a tensor or a tuple is known once a base run has seen one; until then the
+    blocks run and only the last output is replaced.
+    """
+    blocks, is_tuple = session.model.structure.blocks, session.model.structure.blocks_return_tuples
+
     def replace(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
-        rows = hidden.flatten(0, 1).unsqueeze(
-            1
-        )  # one token per row: some families reshape to the length of the input
         return with_first(output, rows.to(first_tensor(output).device))
 
-    token = torch.zeros(1, 1, dtype=torch.long)
-    with torch.inference_mode(), session, ExitStack() as stack:
-        stack.callback(model.structure.blocks[-1].register_forward_hook(replace).remove)
-        return forward(session, token).unflatten(0, (n_rows, n_read)).squeeze(2)
+    def instead(original: Callable[..., Any], last: bool) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if attention.current() is not session:  # another thread's call of the same model
+                return original(*args, **kwargs)
+            hidden = args[0] if args else kwargs["hidden_states"]
+            out = rows.to(hidden.device) if last else hidden
+            return (out,) if is_tuple else out
+
+        return call
+
+    with ExitStack() as stack:
+        if is_tuple is None:
+            stack.callback(blocks[-1].register_forward_hook(replace).remove)
+        else:
+            for block in blocks:
+                stack.callback(_restore, block, block.__dict__.get("forward"))
+                block.forward = instead(block.forward, block is blocks[-1])
+        yield
+
+
+def _restore(block: nn.Module, own_forward: Callable[..., Any] | None) -> None:
+    """Give a block its forward back: the class's, or the wrapper that accelerate had put on the instance."""
+    block.__dict__.pop("forward", None)
+    if own_forward is not None:
+        block.forward = own_forward

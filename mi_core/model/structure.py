@@ -92,6 +92,7 @@ class Structure:
         parallel: attention and MLP read the same stream.
         points: (site, layer) -> Point for module sites; layer is None for model sites.
         missing: site -> reason, for sites that this model does not have or that the probe switched off.
+        blocks_return_tuples: whether blocks wrap their output in a tuple; None until one was seen.
         layer_of: layer by `id` of its attention module.
     """
 
@@ -103,6 +104,7 @@ class Structure:
     parallel: bool
     points: dict[tuple[str, int | None], Point]
     missing: dict[str, str] = field(default_factory=dict)
+    blocks_return_tuples: bool | None = None
     layer_of: dict[int, int] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -389,3 +389,25 @@ def test_base_tensors_and_weights_are_never_changed() -> None:
     assert (first == second).all()
     assert all(torch.equal(clean[place], value) for place, value in kept.items())
     assert all(torch.equal(p, before[name]) for name, p in model.hf.named_parameters())
+
+
+def test_blocks_have_their_own_forward_back_after_a_sweep() -> None:
+    model = tiny("llama")
+    variants = [Variant((Edit("z", 1, "zero"),))]
+
+    handle = model.structure.points["final_norm", None].module.register_forward_hook(_fail_on_one_token)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            sweep(model, Base(tokens(1, N_POS)), variants, read=last_logits)
+    finally:
+        handle.remove()
+    assert all("forward" not in block.__dict__ for block in model.structure.blocks)
+    assert model.modules_with_hooks() == 0
+    sweep(model, Base(tokens(1, N_POS)), variants, read=last_logits)
+    assert all("forward" not in block.__dict__ for block in model.structure.blocks)
+    assert model.structure.blocks_return_tuples is False
+
+
+def _fail_on_one_token(_module: object, args: tuple[Tensor, ...], _output: Tensor) -> None:
+    if args[0].shape[1] == 1:  # the tail's pass, not the base run's
+        raise ZeroDivisionError
