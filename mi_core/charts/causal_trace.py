@@ -26,6 +26,10 @@ DIVERGING_METRICS = ("logit_difference", "recovered_probability", "recovered_log
 WINDOWED: tuple[Kind, ...] = ("attn", "mlp")
 
 
+COLOUR_STEPS = 256
+"""Shades that a screen can show of a scale."""
+
+
 def trace_heatmap(
     result: CausalTraceResult,
     metric: str = "probability",
@@ -223,9 +227,12 @@ def _domain(metric: str, corrupted: float, clean: float, numbers: np.ndarray) ->
 
 
 def clipped_cells(panels: Sequence[Panel], colours: ColourScale) -> tuple[int, int]:
-    """Cells beyond the ends of the scale, which are drawn in the end's colour; and cells with a number."""
+    """Cells drawn in the colour of an end of the scale though they lie beyond it; and cells with a number.
+
+    A cell less than a colour step beyond an end looks as it should, and is not counted.
+    """
     low, high = sorted(colours.domain)
     numbers = np.concatenate([panel.values.ravel() for panel in panels])
     numbers = numbers[np.isfinite(numbers)]
-    slack = 1e-9 * (high - low)
+    slack = (high - low) / COLOUR_STEPS
     return int(((numbers < low - slack) | (numbers > high + slack)).sum()), len(numbers)

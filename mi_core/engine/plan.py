@@ -22,7 +22,7 @@ Method = Literal["auto", "shared", "full"]
 
 CHUNK_BYTES = 768 * 2**20  # activations of one chunk on the CPU; small enough for a laptop
 CHUNK_SHARE = 0.4  # share of a GPU's free memory that the activations of one chunk may take
-CHUNK_SECONDS = 1.0  # a chunk should not last longer, so that figures fill and Cancel is quick
+CHUNK_SECONDS = 2.0  # longer chunks would leave figures unfilled; Cancel acts after every layer anyway
 MIN_CHUNK_TOKENS = 512  # smaller chunks waste matrix speed
 MIN_WORK = 500  # token-layers below which a timing says more about overhead than about speed
 

@@ -39,8 +39,8 @@ def trace_caption(result: CausalTraceResult, metric: str, kinds: Sequence[Kind])
     clipped, total = clipped_cells(panels, scale)
     if clipped:
         parts.append(
-            f"{clipped} of {total} cells ({100 * clipped / total:.2g} %) lie beyond the scale "
-            "and are drawn in the colour of its end."
+            f"{clipped} of {total} cells ({100 * clipped / total:.2g} %) lie beyond the scale by more than a "
+            "colour step and are drawn in the colour of its end."
         )
     unrun = sum(int((~result.grids[kind].done).sum()) for kind in kinds)
     if unrun:

@@ -29,6 +29,9 @@ def draw_chart(
 
     drawn = styled(spec, theme=theme_name())
     drawn.pop("width")  # the page's column decides
+    # Vega's SVG names a colour bar's gradient by the page's address at the time of drawing; ours changes with
+    # every click, and the bar would turn white. A canvas knows no addresses.
+    drawn["usermeta"] = {"embedOptions": {"renderer": "canvas"}}
     if on_cell is None:
         st.vega_lite_chart(None, drawn, theme=None, key=key, width="stretch", alt=alt)
         return

@@ -46,19 +46,34 @@ def chart(tab: Any, card: str) -> Any:
     return drawn
 
 
+def tooltip_at(tab: Any, x: float, y: float) -> dict[str, str]:
+    """What the tooltip says at a point, approached in small steps: Vega ignores a pointer that jumps."""
+    for step in (4, 2, 1, 0):
+        tab.mouse.move(x - step, y - step)
+    tab.wait_for_timeout(30)
+    rows = tab.locator("#vg-tooltip-element.visible tr").all_inner_texts()
+    return {key.strip().rstrip(":"): value.strip() for key, _, value in (row.partition("\t") for row in rows)}
+
+
 def click_cell(tab: Any, panel: str, position: int, layer: int) -> float:
-    """Click a cell of the SVG heatmap; the number that its tooltip gives."""
-    label = f"[aria-label*='panel: {panel}; token: {position} '][aria-label$='layer: {layer}']"
-    cell = tab.locator(f".st-key-card_trace_heatmap path{label}")
-    cell.scroll_into_view_if_needed()
-    box, text = cell.bounding_box(), cell.get_attribute("aria-label")
-    for step in (4, 2, 1, 0):  # Vega ignores a pointer that jumps
-        tab.mouse.move(box["x"] + box["width"] / 2 - step, box["y"] + box["height"] / 2 - step)
+    """Find a cell of the heatmap by its tooltip, click it, and return the number that the tooltip gives."""
+    drawn = chart(tab, "trace_heatmap")
+    drawn.evaluate("element => element.scrollIntoView({block: 'center'})")
+    tab.wait_for_timeout(300)
+    box = drawn.bounding_box()
+    x, y = box["x"] + 0.72 * box["width"], box["y"] + 20.0  # inside the third panel's first column
+    for _ in range(200):
+        said = tooltip_at(tab, x, y)
+        row, column = said.get("token", "").startswith(f"{position} "), said.get("layer") == str(layer)
+        if row and column and said["panel"] == panel:
+            break
+        x, y = (x + 12, y) if row else (x, y + 12)
+    else:
+        raise AssertionError(f"no cell {panel} {position} {layer} in {box}")
     tab.mouse.down()
     tab.mouse.up()
-    number = re.search(r"\[probability\]: (\S+);", text)
-    assert number is not None, text
-    return float(number[1].replace("\N{MINUS SIGN}", "-"))
+    number = next(value for key, value in said.items() if key.endswith("[probability]"))
+    return float(number.replace("\N{MINUS SIGN}", "-"))
 
 
 def cell_value(tab: Any) -> str:

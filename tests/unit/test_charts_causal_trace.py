@@ -115,9 +115,12 @@ def test_a_corruption_without_effect_still_gives_a_figure() -> None:
 def test_clipped_cells_are_counted() -> None:
     result = example_result()
     panels = charts.trace_panels(result, "probability")
-    low = result.value(result.corrupted, "probability")
-    below = sum(int((panel.values < low).sum()) for panel in panels)
-    assert charts.clipped_cells(panels, charts.trace_scale(result, "probability", panels)) == (below, 240)
+    scale = charts.trace_scale(result, "probability", panels)
+    low, high = scale.domain
+    seen = low - (high - low) / charts.COLOUR_STEPS
+    below = sum(int((panel.values < seen).sum()) for panel in panels)
+    assert charts.clipped_cells(panels, scale) == (below, 240)
+    assert below < sum(int((panel.values < low).sum()) for panel in panels), "invisible ones are not counted"
 
 
 def test_heads_have_a_figure_of_their_own_that_reaches_to_their_largest_effect() -> None:
