@@ -47,9 +47,11 @@ def _elsewhere(result: CausalTraceResult) -> bool:
 
 def _draw_elsewhere(result: CausalTraceResult) -> None:
     now = selection()
-    row = f"head {now.head}" if now.kind == "head" else f"token {now.position}"
+    row = {"head": now.head} if now.kind == "head" else {"token": now.position}
+    named = {"layer": now.layer, **row}
+    parts = [now.kind, *(f"{name} {value}" for name, value in named.items() if value is not None)]
     kinds = plain(", ".join(KIND_LABELS[kind] for kind in result.grids))
-    wanted = plain(f"{now.kind}, layer {now.layer}, {row}")
+    wanted = plain(", ".join(part for part in parts if part))
     st.warning(
         f"The selected cell ({wanted}) is not part of this trace: it has {result.n_layers} layers, "
         f"{len(result.tokens)} tokens and {kinds}.",
