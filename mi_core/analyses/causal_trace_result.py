@@ -186,6 +186,17 @@ class CausalTraceResult:
         half = self._half_width(kind, metric)
         return centre - half, centre + half
 
+    def effect_interval(
+        self, kind: Kind, metric: str = "probability"
+    ) -> tuple[Float[np.ndarray, "row layer"], Float[np.ndarray, "row layer"]]:
+        """95 % band of `effect`: the one of `interval`, counted from the baseline.
+
+        Returns:
+            (low, high). NaN with fewer than two samples.
+        """
+        low, high = self.interval(kind, metric)
+        return low - self.baseline(metric), high - self.baseline(metric)
+
     def to_frame(self) -> "pd.DataFrame":
         """Tidy table, one row per number.
 

@@ -110,19 +110,18 @@ def _draw_numbers(result: CausalTraceResult, kind: Kind, index: int, layer: int)
     from mi_core.charts.text import number
 
     metric = usable_metric(result)
-    low, high = result.interval(kind, metric)
     value = result.grid(kind, metric)[index, layer]
-    band = (
-        f"95 % band {number(low[index, layer])} to {number(high[index, layer])}"
-        if result.n_samples > 1
-        else ""
-    )
+    effect = result.effect(kind, metric)[index, layer]
+    low, high = (number(end[index, layer]) for end in result.effect_interval(kind, metric))
     with st.container(horizontal=True, gap="medium", key="cell_numbers"):
         st.metric(METRICS[metric].label, number(value), width="content")
         st.metric("Corrupted", number(result.value(result.corrupted, metric)), width="content")
         st.metric("Clean", number(result.value(result.clean, metric)), width="content")
-    if band:
-        st.caption(f"{band} (paired with the corrupted run, {result.n_samples} noise samples).")
+    base = "corrupted" if result.inputs.direction == "denoising" else "clean"
+    said = f"Patched minus {base}: {number(effect)}"
+    if result.n_samples > 1:
+        said += f", 95 % band {low} to {high} (paired by noise sample, n = {result.n_samples})"
+    st.caption(f"{said}.")
 
 
 def _link_button() -> None:

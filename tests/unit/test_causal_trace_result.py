@@ -99,6 +99,9 @@ def test_the_band_is_students_t_of_the_paired_difference():
     half = 2.2622 * difference.std(axis=-1, ddof=1) / np.sqrt(10)
     np.testing.assert_allclose((high - low) / 2, half, rtol=1e-3)
     np.testing.assert_allclose((high + low) / 2, result.grid("state"))
+    effect_low, effect_high = result.effect_interval("state")
+    np.testing.assert_allclose((effect_high + effect_low) / 2, difference.mean(-1), atol=1e-12)
+    np.testing.assert_allclose((effect_high - effect_low) / 2, half, rtol=1e-3)
     # Rows before the first difference have exactly the corrupted run's samples: no difference, no band.
     share_low, share_high = result.interval("state", "recovered_probability")
     np.testing.assert_allclose((share_high - share_low) / 2, half / result.total_effect(), rtol=1e-3)
