@@ -42,7 +42,8 @@ class BaseRun:
     Attributes:
         tokens: [row, pos].
         edits: the base's own edits, already normalised.
-        streams: per layer the block's input [row, pos, d_model]; last entry: the last block's output.
+        entering: per layer the block's input [row, pos, d_model] before the edits at `embed` and `resid_pre`.
+        streams: per layer the same after them; last entry: the last block's output, after all edits.
         keys: per layer (keys, values) after rotary, [row, kv_head, pos, d_head].
         masks: per layer the additive attention mask [1, 1, query, key], or None.
         arguments: per layer the other arguments of the block.
@@ -51,6 +52,7 @@ class BaseRun:
 
     tokens: Int[Tensor, "row pos"]
     edits: tuple[Edit, ...]
+    entering: list[Float[Tensor, "row pos d_model"]]
     streams: list[Float[Tensor, "row pos d_model"]]
     keys: list[tuple[Tensor, Tensor]]
     masks: list[Tensor | None]
@@ -76,10 +78,16 @@ class BaseRun:
 def base_run(model: LoadedModel, tokens: Tensor, edits: Sequence[Edit], read: Sequence[int]) -> BaseRun:
     """Run the base once and remember it. Cost: one forward pass over the base rows."""
     n_rows, n_pos = tokens.shape
-    n_layers, arguments, streams = model.dims.n_layers, {}, {}
+    n_layers, arguments, entering, streams = model.dims.n_layers, {}, {}, {}
     session = Session(
         model, dense_layout(n_rows, n_pos), [Placed(edit, 0, n_rows) for edit in edits], (), keep_keys=True
     )
+
+    def remember_raw(layer: int) -> Callable[..., None]:
+        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            entering[layer] = args[0] if args else kwargs["hidden_states"]
+
+        return hook
 
     def remember(layer: int) -> Callable[..., None]:
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -94,10 +102,11 @@ def base_run(model: LoadedModel, tokens: Tensor, edits: Sequence[Edit], read: Se
         model.structure.blocks_return_tuples = isinstance(output, tuple)
 
     with torch.inference_mode(), session, ExitStack() as stack:
-        # Registered after the session's hooks: what is seen here is already edited.
+        # One hook before the session's own, which edit, and one after them.
         for layer, block in enumerate(model.structure.blocks):
-            handle = block.register_forward_pre_hook(remember(layer), with_kwargs=True)
-            stack.callback(handle.remove)
+            for hook, first in ((remember_raw(layer), True), (remember(layer), False)):
+                handle = block.register_forward_pre_hook(hook, with_kwargs=True, prepend=first)
+                stack.callback(handle.remove)
         stack.callback(model.structure.blocks[-1].register_forward_hook(remember_last).remove)
         kept = n_pos - min(read)
         logits = forward(session, tokens, kept)
@@ -105,6 +114,7 @@ def base_run(model: LoadedModel, tokens: Tensor, edits: Sequence[Edit], read: Se
     return BaseRun(
         tokens,
         tuple(edits),
+        [entering[i] for i in range(n_layers)],
         [streams[i] for i in range(n_layers + 1)],
         [session.keys[i] for i in range(n_layers)],
         masks,

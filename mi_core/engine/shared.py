@@ -18,11 +18,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mi_core.engine.continuation import Continuation, KeysReady, RowKeys
+from mi_core.engine.edits import Edit
 from mi_core.engine.layout import Layout, packed_layout
 from mi_core.engine.place import Place, Placed, apply_flat
 from mi_core.engine.replay import BaseRun, call_block, tail
 from mi_core.engine.session import Session
-from mi_core.engine.variants import Placing, after_blocks, canonical
+from mi_core.engine.variants import Placing, after_blocks, canonical, comes_first
 from mi_core.errors import EditError
 from mi_core.model.model import LoadedModel
 
@@ -59,7 +60,6 @@ class Chunk:
     ) -> None:
         self.model, self.base, self.read, self.tick = model, base, list(read), tick
         self.n_layers, self.start = model.dims.n_layers, min(read)
-        self.base_edits = [canonical(edit, self.n_layers) for edit in base.edits]
         self.late = [p for p in placings if p.entry == self.n_layers]
         self.blocks: list[_Block] = []
         for placing in placings:
@@ -83,8 +83,8 @@ class Chunk:
         return self._finish()
 
     def _enter(self, layer: int) -> None:
-        """Append the rows whose first edit is in this layer: the base's stream, which its hooks will edit."""
-        stream = self.base.streams[layer]
+        """Append the rows whose first edit is here, with the base's stream as it enters the layer."""
+        stream = self.base.entering[layer]
         for block in self.blocks:
             block.entered = len(block.live)
             new = [p for p in block.waiting if p.entry == layer]
@@ -102,21 +102,23 @@ class Chunk:
         return packed_layout(self.base.n_pos, [(max(b.first, start), len(rows)) for b, rows in self._live()])
 
     def _placed(self, layer: int) -> list[Placed]:
-        """Edits of the live rows in this layer: the base's own first, then the variant's."""
+        """Edits of the live rows in this layer, in the order of a whole pass; base before variant."""
         n_base, placed, row = self.base.n_rows, [], 0
-        base_edits = [
-            edit for edit in self.base_edits if edit.layer == layer and not after_blocks(edit, self.n_layers)
-        ]
+        shared = self._in_layer(self.base.edits, layer)
+        # A row that enters here starts from the base's stream, which has its `resid_post` edits already.
+        unseen = [edit for edit in shared if edit.site != "resid_post"]
         for block, _ in self._live():
             for number, placing in enumerate(block.live):
-                fresh = (
-                    number >= block.entered
-                )  # entered with the base's stream, which holds the base's edits already
-                own = [e for e in placing.edits if e.layer == layer and not after_blocks(e, self.n_layers)]
-                shared = [e for e in base_edits if not (fresh and e.site == "resid_pre")]
-                placed += [Placed(edit, row, n_base) for edit in (*shared, *own)]
+                base_edits = shared if number < block.entered else unseen
+                edits = [*base_edits, *self._in_layer(placing.edits, layer)]
+                edits.sort(key=comes_first, reverse=True)  # stable: otherwise the order stays
+                placed += [Placed(canonical(edit), row, n_base) for edit in edits]
                 row += n_base
         return placed
+
+    def _in_layer(self, edits: Sequence[Edit], layer: int) -> list[Edit]:
+        """The edits that act while this layer runs, its input included."""
+        return [e for e in edits if not after_blocks(e, self.n_layers) and canonical(e).layer == layer]
 
     def _session(
         self,
@@ -192,7 +194,7 @@ class Chunk:
 
     def _late_edits(self, chosen: Sequence[Placing]) -> list[Placed]:
         n_base, placed = self.base.n_rows, []
-        shared = [edit for edit in self.base_edits if after_blocks(edit, self.n_layers)]
+        shared = [edit for edit in self.base.edits if after_blocks(edit, self.n_layers)]
         for number, placing in enumerate(chosen):
             own = [edit for edit in placing.edits if after_blocks(edit, self.n_layers)]
             late = placing.entry == self.n_layers

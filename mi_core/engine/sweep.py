@@ -180,7 +180,11 @@ def _sweep_shared(
 ) -> None:
     placings, equal = place_variants(variants, model.structure, base.n_pos, positions)
     n_layers = model.dims.n_layers
-    silent = {p.index for p in placings if p.entry < n_layers and changes_nothing(p, base.streams[p.entry])}
+    silent = {
+        p.index
+        for p in placings
+        if p.entry < n_layers and changes_nothing(p, base.streams[p.entry], base.edits)
+    }
     placings = [p for p in placings if p.index not in silent]
     collector.put([*equal, *sorted(silent)], collector.base)
     queue, done, total = chunks(model, base, placings), 0, max(1, len(placings))

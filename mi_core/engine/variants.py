@@ -89,23 +89,33 @@ def place_variants(
     for index, variant in enumerate(variants):
         if not variant.edits:
             raise EditError(f"Variant {index} has no edits")
-        edits = [canonical(normalise(edit, structure, n_pos), n_layers) for edit in variant.edits]
+        edits = [normalise(edit, structure, n_pos) for edit in variant.edits]
         edits = [edit for edit in edits if reaches(edit, n_layers, read)]
         if not edits:
             equal.append(index)
             continue
-        entry = min(n_layers if after_blocks(edit, n_layers) else edit.layer or 0 for edit in edits)
+        entry = min(
+            n_layers if after_blocks(edit, n_layers) else canonical(edit).layer or 0 for edit in edits
+        )
         placings.append(Placing(index, tuple(edits), min(map(first_position, edits)), entry))
     return sorted(placings, key=lambda p: (p.first, p.entry, p.index)), equal
 
 
-def canonical(edit: Edit, n_layers: int) -> Edit:
-    """Between two blocks there is one stream: write every edit of it as `resid_pre` of the later block."""
+def canonical(edit: Edit) -> Edit:
+    """Between two blocks there is one stream: write every edit of it as `resid_pre` of the later block.
+
+    The order of a whole pass must be kept beside it (`comes_first`). Not for edits `after_blocks`.
+    """
     if edit.site == "embed":
         return replace(edit, site="resid_pre", layer=0)
-    if edit.site == "resid_post" and edit.layer is not None and edit.layer < n_layers - 1:
+    if edit.site == "resid_post" and edit.layer is not None:
         return replace(edit, site="resid_pre", layer=edit.layer + 1)
     return edit
+
+
+def comes_first(edit: Edit) -> bool:
+    """Whether a whole pass makes this edit of the stream before those at `resid_pre` of the next block."""
+    return edit.site in ("embed", "resid_post")
 
 
 def after_blocks(edit: Edit, n_layers: int) -> bool:
@@ -122,16 +132,18 @@ def reaches(edit: Edit, n_layers: int, read: Sequence[int]) -> bool:
     return min(edit.positions) <= max(read)
 
 
-def changes_nothing(placing: Placing, stream: Tensor) -> bool:
+def changes_nothing(placing: Placing, stream: Tensor, base_edits: Sequence[Edit]) -> bool:
     """Whether a variant only sets the stream at its entry to the values it already has (bit for bit).
 
     Args:
         placing: the variant.
-        stream: the base's `resid_pre` at the variant's entry, [row, pos, d_model].
+        stream: the base's `resid_pre` at the variant's entry, after its edits, [row, pos, d_model].
+        base_edits: the base's own; one at `resid_pre` would still act on what an earlier edit has set.
     """
-    if len(placing.edits) != 1:
+    later = any(edit.site == "resid_pre" and edit.layer == placing.entry for edit in base_edits)
+    if len(placing.edits) != 1 or (later and comes_first(placing.edits[0])):
         return False
-    edit = placing.edits[0]
+    edit = canonical(placing.edits[0])
     plain = edit.site == "resid_pre" and edit.operation == "set" and edit.units is None
     if not plain or edit.positions is None or not isinstance(edit.value, Tensor):
         return False

@@ -186,3 +186,17 @@ def test_weights_on_cpu_and_disk_give_the_same_numbers(name: str) -> None:
         result = run(model, tokens(), capture=["result"])
         torch.testing.assert_close(result["result", 1], run(whole, tokens(), capture=["result"])["result", 1])
         assert model.modules_with_hooks() == before
+
+
+def test_the_text_part_of_a_multimodal_gemma3_passes() -> None:
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = AutoConfig.for_model(
+        "gemma3",
+        text_config=CONFIGS["gemma3_text"],
+        vision_config={**vision, "image_size": 16, "patch_size": 8},
+    )
+    torch.manual_seed(0)
+    model = build_model(AutoModelForCausalLM.from_config(config, attn_implementation="eager"))
+    assert model.structure.family.blocks == "model.language_model.layers"
+    assert model.report.passed
+    assert model.report.replay

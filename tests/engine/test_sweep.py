@@ -166,7 +166,7 @@ def test_sweep_equals_an_implementation_that_shares_no_code(name: str) -> None:
     for index, (edit, hooks) in enumerate(cases):
         expected = oracle.logits(ids, hooks)[:, -1]
         np.testing.assert_allclose(
-            result.values["logits"][index], expected.numpy(), atol=2e-6, rtol=0, err_msg=str(edit)
+            result.values["logits"][index], expected.numpy(), atol=1e-9, rtol=0, err_msg=str(edit)
         )
 
 
@@ -191,7 +191,7 @@ def test_cut_edges_equal_an_implementation_that_shares_no_code(name: str) -> Non
     for index, (query, keys, heads) in enumerate(cases):
         oracle.square = {2: forbid(query[0], list(keys), list(heads))}
         np.testing.assert_allclose(
-            result.values["logits"][index], oracle.logits(ids, [])[:, -1].numpy(), atol=2e-6, rtol=0
+            result.values["logits"][index], oracle.logits(ids, [])[:, -1].numpy(), atol=1e-9, rtol=0
         )
 
 
@@ -411,3 +411,46 @@ def test_blocks_have_their_own_forward_back_after_a_sweep() -> None:
 def _fail_on_one_token(_module: object, args: tuple[Tensor, ...], _output: Tensor) -> None:
     if args[0].shape[1] == 1:  # the tail's pass, not the base run's
         raise ZeroDivisionError
+
+
+def _both_sides_of_a_boundary() -> dict[str, tuple[tuple[Edit, ...], tuple[Edit, ...]]]:
+    """Base edits and variant edits of one stream, at the two sites on either side of it."""
+    shift, new = torch.linspace(-1, 1, 32, dtype=torch.float64), torch.linspace(1, 2, 32, dtype=torch.float64)
+    add, put = (Edit("resid_pre", 2, "add", (3,), value=shift), Edit("resid_post", 1, "set", (3,), value=new))
+    at_start = (Edit("resid_pre", 0, "add", (3,), value=shift), Edit("embed", None, "set", (3,), value=new))
+    scale = Edit("resid_post", 1, "scale", (3,), value=2.0)
+    return {
+        "base later, variant earlier": ((add,), (put,)),
+        "base earlier, variant later": ((put,), (add,)),
+        "both in the base": ((add, scale), (Edit("mlp_out", 2, "zero", (3,)),)),
+        "both in the base, entered before": ((add, scale), (Edit("mlp_out", 0, "zero", (3,)),)),
+        "both in the variant, listed backwards": ((), (add, put)),
+        "entered before": ((add,), (Edit("z", 0, "zero", (3,)), put)),
+        "at the embedding": (at_start[:1], at_start[1:]),
+        "at the embedding, the other way": (at_start[1:], at_start[:1]),
+        "same site, base first": ((scale,), (put,)),
+    }
+
+
+@pytest.mark.parametrize("case", list(_both_sides_of_a_boundary()))
+def test_edits_of_one_stream_keep_the_order_of_a_whole_pass(case: str) -> None:
+    base_edits, edits = _both_sides_of_a_boundary()[case]
+    model = tiny("llama")
+    shared, full = (
+        sweep(model, Base(tokens(1, N_POS), base_edits), [Variant(edits)], read=last_logits, method=method)
+        for method in ("shared", "full")
+    )
+    np.testing.assert_allclose(shared.values["logits"], full.values["logits"], atol=EXACT, rtol=0)
+    assert np.abs(full.values["logits"] - full.base["logits"]).max() > 1e-6
+
+
+def test_setting_the_stream_to_its_value_is_not_free_when_the_base_edits_it_afterwards() -> None:
+    model, ids = tiny("llama"), tokens(1, N_POS)
+    steer = Edit("resid_pre", 2, "add", (3,), value=torch.linspace(-1, 1, 32, dtype=torch.float64))
+    steered = run(model, ids, capture=[("resid_pre", 2)], edits=[steer])["resid_pre", 2][:, 3:4]
+    variants = [Variant((Edit("resid_post", 1, "set", (3,), value=steered),))]
+    shared, full = (
+        sweep(model, Base(ids, (steer,)), variants, read=last_logits, method=m).values["logits"]
+        for m in ("shared", "full")
+    )
+    np.testing.assert_allclose(shared, full, atol=EXACT, rtol=0)
