@@ -60,6 +60,9 @@ class Chunk:
     ) -> None:
         self.model, self.base, self.read, self.tick = model, base, list(read), tick
         self.n_layers, self.start = model.dims.n_layers, min(read)
+        self.stream_edit: dict[int, Edit] = {}  # by id of an edit: the same written as `resid_pre`
+        self.base_acts = self._by_layer(base.edits)
+        self.acts = {placing.index: self._by_layer(placing.edits) for placing in placings}
         self.late = [p for p in placings if p.entry == self.n_layers]
         self.blocks: list[_Block] = []
         for placing in placings:
@@ -104,21 +107,29 @@ class Chunk:
     def _placed(self, layer: int) -> list[Placed]:
         """Edits of the live rows in this layer, in the order of a whole pass; base before variant."""
         n_base, placed, row = self.base.n_rows, [], 0
-        shared = self._in_layer(self.base.edits, layer)
+        shared = self.base_acts.get(layer, [])
         # A row that enters here starts from the base's stream, which has its `resid_post` edits already.
         unseen = [edit for edit in shared if edit.site != "resid_post"]
         for block, _ in self._live():
             for number, placing in enumerate(block.live):
                 base_edits = shared if number < block.entered else unseen
-                edits = [*base_edits, *self._in_layer(placing.edits, layer)]
+                edits = [*base_edits, *self.acts[placing.index].get(layer, ())]
                 edits.sort(key=comes_first, reverse=True)  # stable: otherwise the order stays
-                placed += [Placed(canonical(edit), row, n_base) for edit in edits]
+                placed += [Placed(self.stream_edit.get(id(edit), edit), row, n_base) for edit in edits]
                 row += n_base
         return placed
 
-    def _in_layer(self, edits: Sequence[Edit], layer: int) -> list[Edit]:
-        """The edits that act while this layer runs, its input included."""
-        return [e for e in edits if not after_blocks(e, self.n_layers) and canonical(e).layer == layer]
+    def _by_layer(self, edits: Sequence[Edit]) -> dict[int | None, list[Edit]]:
+        """Edits by the layer in whose call they act, its input included; without those after the blocks."""
+        acts: dict[int | None, list[Edit]] = {}
+        for edit in edits:
+            if after_blocks(edit, self.n_layers):
+                continue
+            acting = canonical(edit)
+            if acting is not edit:
+                self.stream_edit[id(edit)] = acting
+            acts.setdefault(acting.layer, []).append(edit)
+        return acts
 
     def _session(
         self,
