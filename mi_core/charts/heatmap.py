@@ -73,12 +73,16 @@ class Panel:
         title: printed above it.
         values: NaN where nothing was computed.
         hues: colours of this panel alone, from low to high, on the shared domain; empty = the scale's.
+        texts: printed in the cells, a row of texts per row; None = none.
+        notes: a line more for the tooltip of every cell, a row of lines per row; None = none.
     """
 
     key: str
     title: str
     values: Float[np.ndarray, "row column"]
     hues: tuple[str, ...] = ()
+    texts: tuple[tuple[str, ...], ...] | None = None
+    notes: tuple[tuple[str, ...], ...] | None = None
 
 
 def heatmap(

@@ -24,6 +24,7 @@ POINTS_PER_INCH = 72  # paper sizes count one pixel of the specification as one 
 # The converter brings Liberation Sans, which has Arial's measures; Streamlit loads Source Sans.
 PAPER_FONT = "Arial, Liberation Sans, Helvetica, sans-serif"
 SCREEN_FONT = f"Source Sans, {PAPER_FONT}"
+MONO_FONT = "DejaVu Sans Mono, Liberation Mono, Menlo, Consolas, monospace"
 
 DIVERGING = (
     "#7f3b08", "#b35806", "#e08214", "#fdb863", "#fee0b6", "#ffffff",
@@ -191,6 +192,8 @@ def _styles(theme: Theme, size: Size) -> Spec:
             "fontSize": size.text * 0.9, "stroke": page, "strokeWidth": size.line * 2, "strokeJoin": "round"
         },
         "token": token,
+        "token-text": {"color": theme.ink, "font": MONO_FONT},
+        "chosen-line": {"color": theme.accent, "strokeWidth": size.line * 0.8},
     }  # fmt: skip
 
 
