@@ -139,6 +139,7 @@ def free(model: LoadedModel) -> None:
         hf = model.hf
         if isinstance(hf, _Freed):
             return
+        model.observations.clear()
         for module in hf.modules():
             module.__dict__.pop("_hf_hook", None)  # accelerate's hooks hold offloaded weights
         for tensor in [*hf.parameters(), *hf.buffers()]:

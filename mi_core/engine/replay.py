@@ -174,11 +174,21 @@ def tail(
     n_rows, n_read = hidden.shape[:2]
     layout = packed_layout(last_position + 1, [(last_position + 1 - n_read, n_rows)])
     session = Session(model, layout, placed, plain_attention=True)
+    with torch.inference_mode():
+        return unembed_in(session, hidden.flatten(0, 1)).unflatten(0, (n_rows, n_read))
 
-    rows = hidden.flatten(0, 1).unsqueeze(1)  # one token per row: some families reshape to the input's length
+
+def unembed_in(session: Session, hidden: Float[Tensor, "token d_model"]) -> Float[Tensor, "token d_vocab"]:
+    """The model's own forward after its last block, for vectors in place of that block's output.
+
+    Args:
+        session: not open yet; its layout has these tokens.
+        hidden: one vector per token; a gradient flows through if torch is recording.
+    """
+    rows = hidden.unsqueeze(1)  # one token per row: some families reshape to the input's length
     token = torch.zeros(1, 1, dtype=torch.long)
-    with torch.inference_mode(), session, _blocks_replaced(session, rows):
-        return forward(session, token).unflatten(0, (n_rows, n_read)).squeeze(2)
+    with session, _blocks_replaced(session, rows):
+        return forward(session, token).squeeze(1)
 
 
 @contextmanager

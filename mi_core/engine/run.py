@@ -5,7 +5,7 @@ itself returns, bit for bit; capturing changes nothing.
 """
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,24 +23,26 @@ from mi_core.model.model import LoadedModel
 from mi_core.sites import site
 
 Capture = str | tuple[str, int | None]
+Reduce = Callable[[Place, Tensor], Any]
+"""What is kept of a captured value [row, pos, ...] or [row, head, query, key]; not a view of it."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Run(Mapping[Place, Tensor]):
+class Run(Mapping[Place, Any]):
     """What one pass gave; a mapping from (site, layer) to captured tensors [row, ...] on the model's device.
 
     Attributes:
         logits: [row, pos, d_vocab], as the model returns them after all edits; with `last`, of the last
             positions only.
-        captured: the captured values.
+        captured: the captured values, or what `reduce` made of them.
         cut_rows: attention rows (row, head, query) that lost all their keys and therefore give zero.
     """
 
     logits: Float[Tensor, "row pos d_vocab"]
-    captured: dict[Place, Tensor]
+    captured: dict[Place, Any]
     cut_rows: int = 0
 
-    def __getitem__(self, place: Place) -> Tensor:
+    def __getitem__(self, place: Place) -> Any:
         return self.captured[place]
 
     def __iter__(self) -> Iterator[Place]:
@@ -58,6 +60,7 @@ def run(
     edits: Sequence[Edit] = (),
     before_edits: bool = False,
     last: int | None = None,
+    reduce: Reduce | None = None,
 ) -> Run:
     """Run the model once, with edits, and keep what is asked for.
 
@@ -69,6 +72,8 @@ def run(
         before_edits: keep values as they were before the edits at their own place.
         last: unembed only this many positions at the end; all of them when None. With a large vocabulary the
             logits of all positions are the largest tensor of the pass.
+        reduce: called inside the pass with every captured place and value; only what it returns is kept. For
+            long prompts and text collections, whose activations would not fit into memory.
 
     Raises:
         SiteMissing: the model lacks a site.
@@ -79,13 +84,18 @@ def run(
     n_rows, n_pos = check_tokens(model, tokens)
     fixed = [normalise(edit, model.structure, n_pos) for edit in edits]
     placed = [Placed(edit, 0, n_rows) for edit in fixed]
-    session = Session(model, dense_layout(n_rows, n_pos), placed, places, before_edits=before_edits)
+
+    def keep(place: Place, value: Tensor) -> Any:
+        shaped = value.reshape(n_rows, *model.structure.shape(place[0], n_pos))
+        return shaped.clone() if reduce is None else reduce(place, shaped)
+
+    session = Session(
+        model, dense_layout(n_rows, n_pos), placed, places, before_edits=before_edits, keep=keep
+    )
     with torch.inference_mode(), memory_errors(model), session:
         logits = forward(session, tokens, last)
     check_fired(session, fixed)
-    shapes = {place: (n_rows, *model.structure.shape(place[0], n_pos)) for place in session.captured}
-    captured = {place: value.reshape(shapes[place]) for place, value in session.captured.items()}
-    return Run(logits, captured, session.cut_rows)
+    return Run(logits, session.captured, session.cut_rows)
 
 
 def forward(session: Session, tokens: Tensor, last: int | None = None) -> Tensor:

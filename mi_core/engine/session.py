@@ -43,6 +43,7 @@ class Session:
         continuation: for packed passes: the base run that the rows continue.
         keep_keys: keep each layer's keys, values and mask (`self.keys`, `self.masks`).
         plain_attention: nobody looks into attention (the tail's one-token pass).
+        keep: what is kept of a captured value; it must not return a view of it.
     """
 
     def __init__(
@@ -56,11 +57,12 @@ class Session:
         continuation: Continuation | None = None,
         keep_keys: bool = False,
         plain_attention: bool = False,
+        keep: Callable[[Place, Tensor], Any] = lambda _place, value: value.clone(),
     ) -> None:
-        self.model, self.layout = model, layout
+        self.model, self.layout, self.keep = model, layout, keep
         self.edits = by_place(placed)
         self.capture, self.before_edits = set(capture), before_edits
-        self.captured: dict[Place, Tensor] = {}
+        self.captured: dict[Place, Any] = {}
         self.acted: Counter[Place] = Counter()
         self.visited: set[Place] = set()
         self.cut_rows = 0
@@ -128,14 +130,14 @@ class Session:
         """Capture and edit a value [token, ...]; None when it stays as it is."""
         self.visited.add(place)
         if place in self.capture and self.before_edits:
-            self.captured[place] = flat.clone()
+            self.captured[place] = self.keep(place, flat)
         edits = self.edits.get(place)
         new = None
         if edits:
             new, acted = apply_flat(flat, edits, self.layout)
             self.acted[place] += acted
         if place in self.capture and not self.before_edits:
-            self.captured[place] = (flat if new is None else new).clone()
+            self.captured[place] = self.keep(place, flat if new is None else new)
         return new
 
     def _input_hook(self, place: Place) -> Callable[..., Any]:
@@ -279,11 +281,11 @@ class Session:
         """Capture and edit an attention square of one group of rows; cuts are made elsewhere."""
         self.visited.add(place)
         if place in self.capture and self.before_edits:
-            self.captured[place] = square.clone()
+            self.captured[place] = self.keep(place, square)
         edits = [item for item in self.edits.get(place, ()) if item.edit.operation != "mask"]
         if edits:
             square, acted = apply_square(square, edits, group)
             self.acted[place] += acted
         if place in self.capture and not self.before_edits:
-            self.captured[place] = square.clone()
+            self.captured[place] = self.keep(place, square)
         return square

@@ -1,6 +1,7 @@
 """The loaded model that every analysis receives."""
 
 import threading
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +62,7 @@ class LoadedModel:
         load_seconds: time from the request to readiness.
         lock: held during every forward pass, so threads never see each other's hooks.
         token_layers_per_second: measured speed of sweeps, for estimates; 0 until the first.
+        observations: prompts seen lately (`mi_core.engine.observe`), by token ids.
     """
 
     hf: Any
@@ -72,6 +74,7 @@ class LoadedModel:
     load_seconds: float = 0.0
     lock: threading.RLock = field(default_factory=threading.RLock)
     token_layers_per_second: float = 0.0
+    observations: OrderedDict[tuple[int, ...], Any] = field(default_factory=OrderedDict)
 
     @property
     def dims(self) -> Dims:
