@@ -26,8 +26,8 @@ from mi_core.model.model import LoadedModel
 from mi_core.model.structure import child
 
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-"""Largest error, relative to the largest value, that rounding in a model of this dtype explains. The RMS norms
-of transformers compute in float32 even inside a float64 model."""
+"""Largest error, relative to the largest value, that rounding in a model of this dtype explains. RMS norms of
+transformers compute in float32 even inside a float64 model."""
 
 _LARGE = 1e3  # makes the norm's epsilon vanish where gains are measured
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
@@ -26,6 +27,8 @@ class PageCard:
         question: what the page answers, one sentence.
         fields: what its link carries besides the frame's fields.
         header: whether the prompt stands above it.
+        subject: whether a click on a token chooses the subject; else it chooses the token that is looked at.
+        second: whether it can compare with a second prompt, and whether that must have as many tokens.
     """
 
     name: str
@@ -35,6 +38,8 @@ class PageCard:
     question: str
     fields: tuple[LinkField, ...] = ()
     header: bool = True
+    subject: bool = False
+    second: Literal["no", "any", "equal"] = "no"
 
     @property
     def path(self) -> Path:
@@ -43,7 +48,9 @@ class PageCard:
 
 
 PAGES = (
-    PageCard("home", "Home", "", ":material/home:", "What can be seen here, and where to start?"),
+    PageCard(
+        "home", "Home", "", ":material/home:", "What can be seen here, and where to start?", subject=True
+    ),
     PageCard(
         "causal_trace",
         "Causal trace",
@@ -51,6 +58,8 @@ PAGES = (
         ":material/grid_on:",
         "Where does the model keep what it needs for its answer?",
         tuple(trace_fields.FIELDS),
+        subject=True,
+        second="equal",
     ),
     PageCard(
         "help", "Help", "Learn", ":material/help:", "What do the figures mean, and what are their limits?"

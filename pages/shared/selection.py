@@ -1,4 +1,4 @@
-"""The one selection that all pages share: layer, token position, head and kind of site."""
+"""The one selection that all pages share: layer, token positions, head, neuron and kind of site."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pages.shared import link
 FIELDS = [
     link.number("selected_layer", "layer", None, 0, 10_000, whole=True),
     link.number("selected_position", "pos", None, 0, 1_000_000, whole=True),
+    link.number("selected_key", "key", None, 0, 1_000_000, whole=True),
     link.number("selected_head", "head", None, 0, 10_000, whole=True),
+    link.number("selected_neuron", "neuron", None, 0, 10_000_000, whole=True),
     link.choice(
         "selected_kind",
         "kind",
@@ -27,14 +29,18 @@ class Selection:
 
     Attributes:
         layer: layer number from 0.
-        position: token position from 0.
+        position: token position from 0; of attention, the query.
+        key: position of attention's key, from 0.
         head: head number from 0.
+        neuron: number of an MLP's neuron, from 0.
         kind: kind of site, in the words of the causal trace.
     """
 
     layer: int | None = None
     position: int | None = None
+    key: int | None = None
     head: int | None = None
+    neuron: int | None = None
     kind: str | None = None
 
 

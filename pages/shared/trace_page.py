@@ -10,6 +10,7 @@ from mi_core.errors import LanternError
 from pages.shared import running
 from pages.shared.boundary import draw_failure
 from pages.shared.examples import stored_result
+from pages.shared.instant import draw_warnings, step_reporter
 from pages.shared.link import visit
 from pages.shared.running import Run
 from pages.shared.session import chosen_about, chosen_spec, hub, waiter
@@ -32,7 +33,6 @@ from pages.shared.trace_view import (
     draw_partial,
     draw_runs_line,
     draw_severed,
-    draw_warnings,
 )
 
 if TYPE_CHECKING:
@@ -127,17 +127,9 @@ def _start(about: About | None, inputs: CausalTraceInputs | None) -> None:
 
 def trace(model: LoadedModel, inputs: CausalTraceInputs, job: Job) -> CausalTraceResult:
     """Runs on the worker thread."""
-    from mi_core.analyses import Step, causal_trace
+    from mi_core.analyses import causal_trace
 
-    def on_step(step: Step) -> None:
-        job.report(
-            step.done / max(1, step.total),
-            f"{step.text}, {step.done:,} of {step.total:,} cells",
-            seconds_left=step.seconds_left,
-            partial=step.partial,
-        )
-
-    return causal_trace(model, inputs, on_step=on_step)
+    return causal_trace(model, inputs, on_step=step_reporter(job, "cells"))
 
 
 def _already_there(about: About, inputs: CausalTraceInputs) -> Run | None:

@@ -27,12 +27,6 @@ def usable_metric(result: CausalTraceResult) -> str:
     return metric if metric in result.metrics else "probability"
 
 
-def draw_warnings(result: CausalTraceResult) -> None:
-    """What has to be known before the figure is read."""
-    for warning in result.warnings:
-        st.warning(plain(warning), icon=":material/warning:")
-
-
 def draw_runs_line(result: CausalTraceResult) -> None:
     """The metric, and the clean and the corrupted run in it, between which every cell lies."""
     from mi_core.charts.causal_trace import answer_text

@@ -163,8 +163,12 @@ def test_the_post_norm_of_a_sandwich_is_found_and_linear(name):
     for kind, site in (("attn", "attn_out"), ("mlp", "mlp_out")):
         norm = post_norm(model, kind, 1)
         assert norm is not None
-        entered = []
-        handle = norm.register_forward_pre_hook(lambda _m, args, entered=entered: entered.append(args[0][0]))
+        entered: list[torch.Tensor] = []
+
+        def keep(_module, args, entered=entered):
+            entered.append(args[0][0])
+
+        handle = norm.register_forward_pre_hook(keep)
         added = run(model, ids, capture=[(site, 1)])[site, 1][0]
         handle.remove()
         frozen = frozen_norm(norm, entered[0])
