@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mi_core.model.model import LoadedModel
 
 EXIT_ERROR, EXIT_STOPPED = 2, 130
+FLAG = "--all-cached"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -128,14 +129,50 @@ def _info(arguments: list[str]) -> int:
 
 def _analyse(command: str, arguments: list[str]) -> int:
     analysis = ANALYSES[command]
-    own = options_of(analysis)
-    both = dataclasses.make_dataclass("Both", [], bases=(own, ModelOptions), frozen=True, kw_only=True)
-    both.__doc__ = own.__doc__
-    options = parse_options(both, arguments, command)
+    if FLAG in arguments and any(word.partition("=")[0] == "--model" for word in arguments):
+        raise InputError(f"{FLAG} and --model exclude each other", fix="Leave one of them out")
+    options = parse_options(_options_kind(analysis, FLAG in arguments), arguments, command)
+    progress = Progress()
+    if options.all_cached:
+        return _analyse_all(analysis, options, progress)
     output = None if options.output == "-" else Path(options.output)
     _check_output(output)
-    progress = Progress()
-    model = _load(options, progress)
+    result = _result(analysis, _load(options, progress), options, progress)
+    _write(output, result.to_json())
+    return EXIT_STOPPED if result.cancelled else 0
+
+
+def _options_kind(analysis: Analysis, all_models: bool) -> type:
+    """The options of a subcommand and of its model; with `--all-cached` no model has to be named."""
+    import tyro
+
+    own = options_of(analysis)
+    text = "run on every model of this machine in turn, instead of --model; --output is then a folder"
+    flag = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help=text)]
+    more: list[Any] = [("all_cached", flag, dataclasses.field(default=False))]
+    if all_models:
+        more.append(("model", Annotated[str, tyro.conf.Suppress], dataclasses.field(default="")))
+    both = dataclasses.make_dataclass("Both", more, bases=(own, ModelOptions), frozen=True, kw_only=True)
+    both.__doc__ = own.__doc__
+    return both
+
+
+def _analyse_all(analysis: Analysis, options: Any, progress: "Progress") -> int:
+    from mi_core.cli_all import run_all
+
+    spec = _spec(dataclasses.replace(options, model="any"))
+    run_all(
+        spec,
+        options.output,
+        lambda model: _result(analysis, model, options, progress),
+        lambda file, result: _write(file, result.to_json()),
+        progress.phase,
+    )
+    return 0
+
+
+def _result(analysis: Analysis, model: "LoadedModel", options: Any, progress: "Progress") -> Any:
+    """Run an analysis; its warnings and failed checks go to stderr."""
     result = fetch(analysis.function)(model, _inputs_of(analysis, model, options), on_step=progress.step)
     progress.done()
     for warning in result.warnings:
@@ -143,8 +180,7 @@ def _analyse(command: str, arguments: list[str]) -> int:
     for check in result.checks:
         if not check.passed:
             print(f"warning: check failed: {check.name} ({check.detail})", file=sys.stderr)
-    _write(output, result.to_json())
-    return EXIT_STOPPED if result.cancelled else 0
+    return result
 
 
 def _inputs_of(analysis: Analysis, model: "LoadedModel", options: Any) -> Any:
