@@ -1,0 +1,129 @@
+"""What a user chooses for training a tuned lens."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from mi_core.errors import InputError
+from mi_core.tokens import Bos
+
+Optimizer = Literal["sgd", "adam"]
+
+RATES: dict[Optimizer, float] = {"sgd": 1.0, "adam": 1e-3}
+"""The tuned-lens package's learning rates; SGD's is multiplied by 1 - momentum."""
+
+MAX_TEXTS = 100_000
+MAX_CHARACTERS = 20_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class TunedLensTrainInputs:
+    """How to train a tuned lens.
+
+    Attributes:
+        texts: what the model reads; each is a document of its own.
+        text_name: what to call them.
+        steps: training steps at most; 0 only measures the lens that it starts from.
+        optimizer: "sgd" with Nesterov momentum 0.9, or "adam" (AMSGrad).
+        learning_rate: at the first step (after Adam's warm-up), falling in a line to 0; None = the usual one,
+            1 for SGD (times 1 - momentum) and 0.001 for Adam.
+        weight_decay: pull of the translators towards zero, that is towards the plain lens.
+        batch_tokens: tokens per step, at least one context.
+        context: tokens that the model reads at a time, the BOS token included.
+        held_out: share of the tokens that is not trained on; half of it decides when to stop, the other half
+            is what the quality is measured on.
+        start: a tuned lens to go on from, by name or folder; "" = zero, the plain lens.
+        seed: of the split and of the order.
+        bos: whether each context begins with a BOS token; "auto" = as the tokenizer does.
+        save_as: name under which the lens is saved beside the model; "" = it is not saved.
+        replace: allow that an older lens of that name is replaced.
+    """
+
+    texts: tuple[str, ...]
+    text_name: str = "text"
+    steps: int = 250
+    optimizer: Optimizer = "sgd"
+    learning_rate: float | None = None
+    weight_decay: float = 1e-3
+    batch_tokens: int = 1024
+    context: int = 128
+    held_out: float = 0.2
+    start: str = ""
+    seed: int = 0
+    bos: Bos = "auto"
+    save_as: str = ""
+    replace: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no model could be trained with."""
+        if isinstance(self.texts, list):
+            object.__setattr__(self, "texts", tuple(self.texts))
+        _check_texts(self.texts)
+        for name, choices in (("optimizer", get_args(Optimizer)), ("bos", get_args(Bos))):
+            if getattr(self, name) not in choices:
+                raise InputError(
+                    f"{name} is {getattr(self, name)!r}", fix=f"Choose one of {', '.join(choices)}"
+                )
+        for name, low, high in (
+            ("steps", 0, 1_000_000),
+            ("batch_tokens", 16, 4_000_000),
+            ("context", 4, 100_000),
+            ("seed", 0, 2**32 - 1),
+        ):
+            value = getattr(self, name)
+            if type(value) is not int or not low <= value <= high:
+                raise InputError(
+                    f"{name.replace('_', ' ')} is {value!r}",
+                    fix=f"Give a whole number from {low} to {high:,}",
+                )
+        rate = self.learning_rate
+        if rate is not None and not 0 < rate <= 100:
+            raise InputError(f"The learning rate is {rate}", fix="Give a number above 0, up to 100")
+        if not 0 <= self.weight_decay <= 1:
+            raise InputError(f"The weight decay is {self.weight_decay}", fix="Give a number from 0 to 1")
+        if not 0.02 <= self.held_out <= 0.9:
+            raise InputError(f"The held-out share is {self.held_out}", fix="Give a number from 0.02 to 0.9")
+        if not self.steps and not self.start:
+            raise InputError(
+                "There is nothing to do with 0 steps",
+                fix="Give more steps, or a lens whose quality is wanted",
+            )
+
+    @property
+    def rate(self) -> float:
+        """The learning rate in use."""
+        return RATES[self.optimizer] if self.learning_rate is None else self.learning_rate
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, one per field."""
+        return {**asdict(self), "texts": list(self.texts)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TunedLensTrainInputs":
+        """The inverse of `to_dict`.
+
+        Raises:
+            InputError: an unknown or missing field, or a value that is refused.
+        """
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown or not isinstance(values.get("texts"), list):
+            problem = f"has unknown fields {unknown}" if unknown else "has no list of texts"
+            raise InputError(f"The description of the training {problem}")
+        for name in ("text_name", "start", "save_as"):
+            if not isinstance(values.get(name, ""), str):
+                raise InputError(f"The training's {name.replace('_', ' ')} is not text")
+        try:
+            return cls(**{**values, "texts": tuple(values["texts"])})
+        except TypeError as error:
+            raise InputError("The description of the training is damaged", why=str(error)) from error
+
+
+def _check_texts(texts: object) -> None:
+    if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
+        raise InputError("The training texts are not text")
+    if not any(text.strip() for text in texts):
+        raise InputError("There is no text to train on", fix="Give a file with a few pages of text")
+    if len(texts) > MAX_TEXTS or sum(map(len, texts)) > MAX_CHARACTERS:
+        raise InputError(
+            "There is too much text",
+            fix=f"Give at most {MAX_TEXTS:,} texts and {MAX_CHARACTERS:,} characters",
+        )
