@@ -13,6 +13,7 @@ TransformerLens' `apply_ln_to_stack` freezes the scale in the same way.
 Cost: a few calls of one norm module, and d_model numbers per token and position.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,7 +53,7 @@ class FrozenNorm:
 
     def linear(self, x: Float[Tensor, "... token d_model"]) -> Float[Tensor, "... token d_model"]:
         """The norm's linear part: parts that add up to its input give parts that add up to output - bias."""
-        x = x.double()
+        x = x.to(self.gain)
         return self.gain * (x - x.mean(-1, keepdim=True) if self.centred else x) / self.scale[:, None]
 
 
@@ -64,19 +65,24 @@ def frozen_norm(module: nn.Module, inputs: Float[Tensor, "token d_model"]) -> Fr
         inputs: what enters it, one vector per token.
 
     Returns:
-        The map in float64; its `error` says how well it reproduces the module.
+        The map in float64 (on the CPU where the device has no float64); its `error` says how well it
+        reproduces the module in the inputs' own number format.
 
     Raises:
         ModelError: kind "unsupported": the module is no norm of this kind.
     """
     with torch.inference_mode():
-        gain, bias, centred = _measure(module, inputs)
-        x, y = inputs.double(), module(inputs).double() - bias
+        outputs = module(inputs)
+        device = torch.device("cpu") if inputs.device.type == "mps" else inputs.device
+        x, precise = inputs.to(device).double(), _precise(module, device)
+        gain, bias, centred = _measure(precise, x)
+        y = precise(x).double() - bias
         whole = gain * (x - x.mean(-1, keepdim=True) if centred else x)
         # Least squares for y = whole / scale; a token that is zero everywhere keeps scale 1.
         scale = (whole * whole).sum(-1) / (whole * y).sum(-1)
         scale = torch.where(torch.isfinite(scale), scale, torch.ones_like(scale))
-        off = (whole / scale[:, None] - y).abs().max() / (y + bias).abs().max().clamp_min(1e-30)
+        own = outputs.to(device).double()
+        off = (whole / scale[:, None] + bias - own).abs().max() / own.abs().max().clamp_min(1e-30)
     frozen = FrozenNorm(gain, bias, centred, scale, float(off))
     if not frozen.error <= TOLERANCES.get(inputs.dtype, 1e-1):
         raise ModelError(
@@ -87,22 +93,33 @@ def frozen_norm(module: nn.Module, inputs: Float[Tensor, "token d_model"]) -> Fr
     return frozen
 
 
+def _precise(module: nn.Module, device: torch.device) -> nn.Module:
+    """A copy that computes in float64: in bfloat16 a measured gain would be up to 0.4 % off."""
+    if any(tensor.device.type == "meta" for tensor in module.parameters()):
+        raise ModelError(
+            "A norm of this model cannot be read",
+            kind="unsupported",
+            why="its weights are not in memory",
+            fix="Load without offloading",
+        )
+    return copy.deepcopy(module).to(device, torch.float64)
+
+
 def _measure(module: nn.Module, like: Tensor) -> tuple[Tensor, Tensor, bool]:
-    """Gain and bias of a norm, and whether it centres: from its answers to inputs whose norm is known."""
+    """Gain and bias of a norm in float64, and whether it centres: from its answers to known inputs."""
     width = like.shape[-1]
-    zero = torch.zeros(1, width, dtype=like.dtype, device=like.device)
-    bias = module(zero)[0].double()
-    wave = torch.ones(width, dtype=like.dtype, device=like.device)
+    wave = torch.ones(width, dtype=torch.float64, device=like.device)
     wave[1::2] = -1.0
     if width % 2:
         wave[-1] = 0.0
-    known = wave.double() / wave.double().square().mean().sqrt()  # what an RMS norm of gain 1 makes of it
-    gain = (module(_LARGE * wave[None])[0].double() - bias) * torch.where(known == 0, 0, 1 / known)
+    known = wave / wave.square().mean().sqrt()  # what an RMS norm of gain 1 makes of it
+    rows = torch.stack([torch.zeros_like(wave), _LARGE * wave, _LARGE * wave.roll(1), _LARGE * (wave + 1)])
+    bias, first, second, shifted = module(rows).double()
+    gain = (first - bias) * torch.where(known == 0, 0, 1 / known)
     if width % 2:
-        gain[-1] = (module(_LARGE * wave.roll(1)[None])[0].double() - bias)[-1] / known.roll(1)[-1]
-    shifted = module(_LARGE * (wave + 1)[None])[0].double() - bias
-    centred = bool((shifted - gain * known).abs().max() <= 1e-2 * (gain * known).abs().max().clamp_min(1e-30))
-    return gain, bias, centred
+        gain[-1] = (second - bias)[-1] / known.roll(1)[-1]
+    off = (shifted - bias - gain * known).abs().max()
+    return gain, bias, bool(off <= 1e-2 * (gain * known).abs().max().clamp_min(1e-30))
 
 
 def post_norm(model: LoadedModel, kind: str, layer: int) -> nn.Module | None:
@@ -170,16 +187,16 @@ def readout(
         raise InputError(f"The vocabulary has token ids 0 to {model.dims.d_vocab - 1}")
     norm = model.structure.points["final_norm", None].module
     frozen = frozen_norm(norm, final_residual)
-    columns, constant = _unembedding(model, token_ids)
+    columns, constant = (part.to(frozen.gain) for part in _unembedding(model, token_ids))
     gained = frozen.gain[:, None] * columns
     if frozen.centred:
         gained = gained - gained.mean(0, keepdim=True)
     directions = gained / frozen.scale[:, None, None]
     bias = frozen.bias @ columns + constant
-    logits = torch.einsum("pd,pdt->pt", final_residual.double(), directions) + bias
+    logits = torch.einsum("pd,pdt->pt", final_residual.to(directions), directions) + bias
     softcap = _text_config(model, "final_logit_softcapping")
     unproved = Readout(directions, bias, logits, softcap, float("nan"))
-    own = unembed(model, final_residual)[:, list(token_ids)].double()
+    own = unembed(model, final_residual)[:, list(token_ids)].to(logits)
     error = float((unproved.capped(logits) - own).abs().max() / own.abs().max().clamp_min(1.0))
     if not error <= 10 * TOLERANCES.get(model.dtype, 1e-1):
         raise ModelError(
@@ -191,7 +208,7 @@ def readout(
 
 
 def _unembedding(model: LoadedModel, token_ids: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Columns of W_U [d_model, token] and b_U [token] with the family's logit scale, in float64."""
+    """Columns of W_U [d_model, token] and b_U [token] with the family's logit scale; float64, CPU."""
     head = model.hf.get_output_embeddings()
     if head.weight.shape[1] != model.dims.d_model:
         raise ModelError(
@@ -201,15 +218,11 @@ def _unembedding(model: LoadedModel, token_ids: Sequence[int]) -> tuple[Tensor, 
         )
     index = torch.tensor(list(token_ids), device=head.weight.device)
     bias = getattr(head, "bias", None)
-    rows = head.weight[index].double()
-    constant = torch.zeros(len(index), dtype=torch.float64, device=rows.device)
-    if bias is not None:
-        constant = bias[index].double()
+    rows = head.weight[index].cpu().double()
+    constant = torch.zeros(len(index), dtype=torch.float64) if bias is None else bias[index].cpu().double()
     # Cohere multiplies its logits, Granite divides them.
     scale = (_text_config(model, "logit_scale") or 1.0) / (_text_config(model, "logits_scaling") or 1.0)
-    device = model.structure.points["final_norm", None].module
-    place = next(device.parameters(), rows).device
-    return (scale * rows.T).to(place), (scale * constant).to(place)
+    return scale * rows.T, scale * constant
 
 
 def _text_config(model: LoadedModel, name: str) -> float | None:

@@ -16,7 +16,7 @@ from mi_core.engine import (
     run,
     unembed,
 )
-from mi_core.errors import InputError, SiteMissing
+from mi_core.errors import InputError, ModelError, SiteMissing
 from tests.tiny import FAMILY_NAMES, hf_model, tiny, tokens
 
 SANDWICH = ("gemma2", "gemma3_text", "olmo2")
@@ -155,6 +155,31 @@ def test_a_layer_norm_by_hand():
     assert torch.allclose(frozen.bias, norm.bias, atol=1e-12)
     assert float(frozen.scale[0]) == pytest.approx((10 + 1e-5) ** 0.5, abs=1e-9)  # variance of x is 10
     assert torch.allclose(frozen.linear(x) + frozen.bias, norm(x), atol=1e-12)
+
+
+def test_a_norm_of_odd_width_is_measured_too():
+    norm = torch.nn.RMSNorm(3, eps=1e-6, dtype=torch.float64)
+    norm.weight.data = torch.tensor([2.0, -1.0, 0.5], dtype=torch.float64)
+    frozen = frozen_norm(norm, torch.tensor([[1.0, 2.0, 2.0]], dtype=torch.float64))
+    assert not frozen.centred
+    assert torch.allclose(frozen.gain, norm.weight, atol=1e-6)
+    assert float(frozen.scale[0]) == pytest.approx(3**0.5, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2"])
+def test_gains_of_a_bfloat16_model_are_its_weights(name):
+    model = build_model(hf_model(name, torch.bfloat16))
+    norm = model.structure.points["final_norm", None].module
+    frozen = frozen_norm(norm, torch.randn(3, 32).bfloat16())
+    weights = norm.weight.double() + (1.0 if name == "gemma2" else 0.0)
+    assert torch.allclose(frozen.gain, weights, rtol=1e-5, atol=1e-6)
+    assert norm.weight.dtype == torch.bfloat16  # the model's own was not touched
+
+
+@pytest.mark.parametrize("module", [torch.nn.Linear(4, 4), torch.nn.Softmax(-1)])
+def test_what_is_no_norm_is_refused(module):
+    with pytest.raises(ModelError, match="is not a norm that can be frozen"):
+        frozen_norm(module, torch.randn(5, 4))
 
 
 @pytest.mark.parametrize("name", SANDWICH)

@@ -1,0 +1,68 @@
+"""Whatever a user types, every page that asks for a prompt draws a figure or says in a sentence why not."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from mi_core.model.spec import ModelSpec
+from mi_core.tokens import tokenize
+from pages.shared.catalogue import PAGES
+from pages.shared.session import hub
+from tests.disk import save_model
+from tests.pages.conftest import assert_sound, load, open_frame, settle, texts
+
+LOOK = [card.name for card in PAGES if card.section == "Look"]
+
+PROMPTS = {
+    "empty": "",
+    "one token": "a",
+    "one space": " ",
+    "duplicates": "the the the the the",
+    "emoji and Chinese": "\N{GRINNING FACE} 世界 \N{FAMILY}",
+    "right to left": "שלום עולם",
+    "markup": "<script>alert(1)</script> $x$ **b** [l](http://x)",
+    "line breaks": "a\nb\n\nc",
+}
+LONG = "The Space Needle is in downtown Seattle. " * 180
+
+
+@pytest.fixture(scope="module")
+def long_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model without a BOS token of its own that reads 4,096 tokens."""
+    return save_model(tmp_path_factory.mktemp("long") / "m", "gpt_neox", max_position_embeddings=4096)
+
+
+def test_the_pages_that_look_are_there() -> None:
+    assert LOOK == ["model", "attention", "logit_lens", "neurons", "attribution"]
+
+
+def wait_for_all(session: AppTest) -> None:
+    """Wait for every run of the page."""
+    for key in [key for key in session.session_state.filtered_state if key.startswith("_run_")]:
+        settle(session, key.removeprefix("_run_"))
+
+
+@pytest.mark.parametrize("page", LOOK)
+def test_no_prompt_breaks_a_page(page: str, frame: Callable[..., AppTest]) -> None:
+    session = frame(page)
+    assert_sound(session)
+    for name, prompt in PROMPTS.items():
+        session.session_state["prompt"] = prompt
+        session.run()
+        wait_for_all(session)
+        assert_sound(session)
+        assert "broke" not in texts(session), name
+
+
+@pytest.mark.parametrize("page", LOOK)
+def test_two_thousand_tokens_without_a_bos(page: str, long_model: Path) -> None:
+    load(ModelSpec(str(long_model)))
+    session = open_frame(page, model=str(long_model), prompt=LONG)
+    wait_for_all(session)
+    about = hub().about(ModelSpec(str(long_model)))
+    assert about is not None
+    assert 1_900 < len(tokenize(about.tokenizer, LONG)) < 2_300
+    assert_sound(session)
+    assert "broke" not in texts(session)
