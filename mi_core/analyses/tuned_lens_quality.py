@@ -1,7 +1,7 @@
 """How good a tuned lens is: bands, warnings, checks, and the result put together."""
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.shares import bootstrap_weights, percentile_band, ratio
 from mi_core.analyses.tuned_lens import LensOrigin, TunedLens
-from mi_core.analyses.tuned_lens_files import unembed_hash
 from mi_core.analyses.tuned_lens_inputs import TunedLensTrainInputs
 from mi_core.analyses.tuned_lens_measure import measure, states_of
+from mi_core.analyses.tuned_lens_origin import unembed_hash
 from mi_core.analyses.tuned_lens_result import PER_LAYER, TextCounts, TunedLensTrainResult
 from mi_core.analyses.tuned_lens_text import Context, Split, count_tokens
 from mi_core.engine import run, unembed
@@ -101,6 +101,7 @@ def finished_result(
         count_tokens(split.validation), len(split.validation), seen_tokens,
     )  # fmt: skip
     loss, checked, stopping = course
+    arrays: dict[str, Any] = dict(quality.arrays)
     result = TunedLensTrainResult(
         inputs=inputs,
         provenance=Provenance.of(model, seed=inputs.seed),
@@ -109,7 +110,7 @@ def finished_result(
         checked_steps=np.array(checked, np.int64),
         stopping_kl=stopping,
         best_step=best_step,
-        **quality.arrays,
+        **arrays,
         counts=counts,
         fingerprint=lens.fingerprint,
         checks=tuple(_checks(model, split)),
@@ -123,8 +124,6 @@ def finished_result(
 
 def _with_lens(model: LoadedModel, result: TunedLensTrainResult, lens: TunedLens) -> TunedLensTrainResult:
     """The result, and in it the lens that knows its model, its training and its quality."""
-    from dataclasses import replace
-
     spec = model.spec
     origin = LensOrigin(
         base_model=getattr(spec, "name", "") or type(model.hf).__name__,
@@ -211,7 +210,7 @@ def _checks(model: LoadedModel, split: Split) -> list[Check]:
         Check(
             "validation text was not trained on",
             shared == 0,
-            f"{shared} of {len(split.validation)} validation contexts occur in the training or stopping text.",
+            f"{shared} of {len(split.validation)} validation contexts occur in the other two parts.",
         ),
         Check(
             "zero translators are the plain lens",

@@ -154,7 +154,7 @@ class TunedLensTrainResult:
         return rows
 
     def _course_rows(self) -> list[dict[str, Any]]:
-        """The stopping text at every check, and the batches; a batch has about as many tokens as asked for."""
+        """The stopping text at every check, and the batches (of about as many tokens as asked for)."""
         courses = (
             ("stopping", self.checked_steps.tolist(), self.stopping_kl, self.counts.stopping_tokens),
             ("training", range(len(self.loss)), self.loss, self.inputs.batch_tokens),
@@ -212,7 +212,9 @@ def _row(text: str, lens: str, layer: int, step: int | None, value: float) -> di
 def _build(record: Mapping[str, Any]) -> TunedLensTrainResult:
     n_layers, provenance = int(record["n_layers"]), record["provenance"]
     steps, checks = len(record["loss"]), len(record["checked_steps"])
-    per_layer = {name: decode_array(record[name], "float64", (n_layers,), name) for name in PER_LAYER}
+    per_layer: dict[str, Any] = {
+        name: decode_array(record[name], "float64", (n_layers,), name) for name in PER_LAYER
+    }
     return TunedLensTrainResult(
         inputs=TunedLensTrainInputs.from_dict(record["inputs"]),
         provenance=None if provenance is None else Provenance.from_dict(provenance),

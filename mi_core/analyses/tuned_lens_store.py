@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from platformdirs import user_data_path
 
@@ -19,11 +19,11 @@ from mi_core.analyses.tuned_lens_files import (
     CONFIG,
     PARAMS,
     PICKLE,
-    origin_warnings,
     read_config,
     read_lens,
     write_lens,
 )
+from mi_core.analyses.tuned_lens_origin import origin_warnings
 from mi_core.errors import InputError, ModelError
 from mi_core.model.discovery import find
 
@@ -72,14 +72,23 @@ def check_name(name: str) -> None:
 # --------------------------------------------------------------------------------------------------------
 
 
-def lenses_of(spec: "ModelSpec | None", fingerprint: str) -> tuple[FoundLens, ...]:
-    """The lenses of a model: beside it, then in the user's data directory, each by name.
+class KnownModel(Protocol):
+    """A loaded model, or what a page knows about one that is not in memory."""
 
-    Args:
-        spec: what was asked for; None for a model without files.
-        fingerprint: of its weights.
-    """
-    beside, own = beside_folder(spec), data_folder(fingerprint)
+    @property
+    def spec(self) -> Any:
+        """What was asked for (`ModelSpec`), or None for a model without files."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its weights."""
+        ...
+
+
+def lenses_of(model: KnownModel) -> tuple[FoundLens, ...]:
+    """The lenses of a model: beside it, then in the user's data directory, each by name."""
+    beside, own = beside_folder(model.spec), data_folder(model.fingerprint)
     found = [] if beside is None else _lenses_in(beside, "beside the model")
     return tuple(found + _lenses_in(own, "your data folder"))
 
@@ -156,7 +165,7 @@ def open_lens(model: "LoadedModel", lens: str) -> TunedLens:
 
 
 def _folder_of(model: "LoadedModel", lens: str) -> Path:
-    found = lenses_of(model.spec, model.fingerprint)
+    found = lenses_of(model)
     for one in found:
         if lens == one.name:
             return Path(one.folder)
@@ -191,17 +200,17 @@ def _read(folder: Path, _state: tuple[tuple[int, int], ...], sizes: tuple[int, i
 # --------------------------------------------------------------------------------------------------------
 
 
-def save_folder(spec: "ModelSpec | None", fingerprint: str, name: str) -> Path:
+def save_folder(model: KnownModel, name: str) -> Path:
     """Where a lens of this name would be saved.
 
     Raises:
         InputError: it cannot be a name.
     """
     check_name(name)
-    model_folder = _model_folder(spec)
-    if model_folder is not None and _is_own_folder(spec) and os.access(model_folder, os.W_OK):
+    model_folder = _model_folder(model.spec)
+    if model_folder is not None and _is_own_folder(model.spec) and os.access(model_folder, os.W_OK):
         return model_folder / FOLDER / name
-    return data_folder(fingerprint) / name
+    return data_folder(model.fingerprint) / name
 
 
 def _is_own_folder(spec: "ModelSpec | None") -> bool:
@@ -218,6 +227,6 @@ def save_lens(model: "LoadedModel", lens: TunedLens, *, replace: bool = False) -
     Raises:
         InputError: see `write_lens`; the name is taken and must not be replaced.
     """
-    folder = save_folder(model.spec, model.fingerprint, lens.name)
+    folder = save_folder(model, lens.name)
     write_lens(lens, folder, replace=replace)
     return folder

@@ -9,7 +9,7 @@ models rest attention there, and its state is often a hundred times longer than 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -132,7 +132,7 @@ class Batches:
     batch_tokens: int
     random: np.random.Generator
     used: int = 0
-    queue: list[int] | None = None
+    queue: list[int] = field(default_factory=list)
 
     def next(self) -> list[Context]:
         """The next contexts: as many as have `batch_tokens` tokens, at least one."""

@@ -67,7 +67,7 @@ def tuned_lens_train(
         OutOfMemory: the device is too small for one context.
     """
     if inputs.save_as:
-        folder = save_folder(model.spec, model.fingerprint, inputs.save_as)
+        folder = save_folder(model, inputs.save_as)
         if folder.exists() and not inputs.replace:  # told before minutes are spent
             raise InputError(
                 f"There is a lens {inputs.save_as!r} already",
@@ -136,11 +136,11 @@ class _Training:
         )
         split = split_text(model, inputs)
         batches = Batches(split.training, inputs.batch_tokens, np.random.default_rng([inputs.seed, 1]))
-        parameters = [
+        weight, bias = (
             torch.from_numpy(part.astype(kind)).to(model.device).requires_grad_()
             for part in (start.weight, start.bias)
-        ]
-        return cls(model, inputs, on_step, split, start, *parameters, batches)
+        )
+        return cls(model, inputs, on_step, split, start, weight, bias, batches)
 
     def run(self) -> bool:
         """Measure the plain lens, then train until the end; True when the user stopped it."""
