@@ -13,16 +13,37 @@ from mi_core.analyses.causal_trace_average_types import CausalTraceAverageResult
 from mi_core.analyses.causal_trace_inputs import KIND_LABELS, KINDS, METRICS, CausalTraceInputs, MetricInfo
 from mi_core.analyses.causal_trace_parts import AnswerTokens, Check, PlanFigures, Reading, TraceGrid
 from mi_core.analyses.causal_trace_result import CausalTraceResult, Step
+from mi_core.analyses.inspect_inputs import InspectInputs
+from mi_core.analyses.inspect_result import InspectResult
+from mi_core.analyses.logit_lens_inputs import (
+    LENS_SITES,
+    STATISTIC_INFO,
+    STATISTICS,
+    LogitLensInputs,
+)
+from mi_core.analyses.logit_lens_result import LensWord, LogitLensResult
+from mi_core.analyses.logit_lens_steps_result import LogitLensStepsInputs, LogitLensStepsResult
+from mi_core.analyses.next_token_inputs import NextTokenInputs
+from mi_core.analyses.next_token_result import NextTokenResult
+from mi_core.analyses.prediction_sweep_result import PredictionSweepInputs, PredictionSweepResult
 
 if TYPE_CHECKING:
     from mi_core.analyses.causal_trace_average_run import causal_trace_average
     from mi_core.analyses.causal_trace_run import causal_trace, causal_trace_plan
+    from mi_core.analyses.inspect_run import inspect_cost, inspect_model
+    from mi_core.analyses.logit_lens_run import logit_lens
+    from mi_core.analyses.logit_lens_steps_run import logit_lens_steps
+    from mi_core.analyses.next_token_run import next_token
+    from mi_core.analyses.prediction_sweep_run import prediction_sweep
 
 __all__ = [
     "KINDS",
     "KIND_LABELS",
+    "LENS_SITES",
     "METRICS",
     "ROLES",
+    "STATISTICS",
+    "STATISTIC_INFO",
     "AnswerTokens",
     "Case",
     "CausalTraceAverageInputs",
@@ -30,8 +51,19 @@ __all__ = [
     "CausalTraceInputs",
     "CausalTraceResult",
     "Check",
+    "InspectInputs",
+    "InspectResult",
+    "LensWord",
+    "LogitLensInputs",
+    "LogitLensResult",
+    "LogitLensStepsInputs",
+    "LogitLensStepsResult",
     "MetricInfo",
+    "NextTokenInputs",
+    "NextTokenResult",
     "PlanFigures",
+    "PredictionSweepInputs",
+    "PredictionSweepResult",
     "PromptSet",
     "Reading",
     "Step",
@@ -39,12 +71,24 @@ __all__ = [
     "causal_trace",
     "causal_trace_average",
     "causal_trace_plan",
+    "inspect_cost",
+    "inspect_model",
+    "logit_lens",
+    "logit_lens_steps",
+    "next_token",
+    "prediction_sweep",
 ]
 
 _NEEDS_TORCH = {
+    "inspect_cost": "mi_core.analyses.inspect_run",
+    "inspect_model": "mi_core.analyses.inspect_run",
+    "next_token": "mi_core.analyses.next_token_run",
     "causal_trace_average": "mi_core.analyses.causal_trace_average_run",
     "causal_trace": "mi_core.analyses.causal_trace_run",
     "causal_trace_plan": "mi_core.analyses.causal_trace_run",
+    "logit_lens": "mi_core.analyses.logit_lens_run",
+    "logit_lens_steps": "mi_core.analyses.logit_lens_steps_run",
+    "prediction_sweep": "mi_core.analyses.prediction_sweep_run",
 }
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mi_core.analyses.causal_trace_parts import Check
-from mi_core.analyses.logit_lens_inputs import LogitLensInputs
+from mi_core.analyses.logit_lens_inputs import LensSite, LogitLensInputs
 from mi_core.errors import ModelError
 from mi_core.model.model import LoadedModel
 from mi_core.tokens import TokenizedPrompt, prompt_warnings
@@ -20,9 +20,7 @@ COARSE = 8e-2
 COMPONENTS = ("attn_out", "mlp_out")
 
 
-def output_gap(
-    model: LoadedModel, lens: Float[Tensor, "n vocab"], own: Float[Tensor, "n vocab"]
-) -> float:
+def output_gap(model: LoadedModel, lens: Float[Tensor, "n vocab"], own: Float[Tensor, "n vocab"]) -> float:
     """How far the lens of the last stream is from the model's logits.
 
     Args:
@@ -56,8 +54,6 @@ def lens_checks(
     inputs: LogitLensInputs,
     gap: float,
     arrays: Mapping[str, np.ndarray],
-    *,
-    plain: bool,
 ) -> tuple[Check, ...]:
     """What was proved on these numbers.
 
@@ -66,13 +62,12 @@ def lens_checks(
         inputs: what was asked for.
         gap: from `output_gap`.
         arrays: of the result.
-        plain: whether vectors went to the final norm as they are.
     """
-    return tuple(_checks(model, inputs, gap, arrays, plain=plain))
+    return tuple(_checks(model, inputs, gap, arrays))
 
 
 def _checks(
-    model: LoadedModel, inputs: LogitLensInputs, gap: float, arrays: Mapping[str, np.ndarray], *, plain: bool
+    model: LoadedModel, inputs: LogitLensInputs, gap: float, arrays: Mapping[str, np.ndarray]
 ) -> Iterator[Check]:
     softcap = " Softcaps and scales are the model's own."
     yield Check(
@@ -80,7 +75,7 @@ def _checks(
         True,  # anything else was refused
         f"Logits differ by at most {gap:.1e}.{softcap}",
     )
-    if inputs.site == "resid_post" and plain:
+    if inputs.site == "resid_post":
         kl = float(arrays["kl"][-1].max())
         same = int((arrays["top_ids"][-1, :, 0] == arrays["output_top_ids"][:, 0]).sum())
         n = arrays["kl"].shape[1]
@@ -98,15 +93,15 @@ def _checks(
     )
 
 
-def lens_warnings(model: LoadedModel, inputs: LogitLensInputs, prompt: TokenizedPrompt) -> tuple[str, ...]:
+def lens_warnings(model: LoadedModel, site: LensSite, prompt: TokenizedPrompt) -> tuple[str, ...]:
     """What must be known before the figure is read, a sentence each."""
-    return tuple(_warnings(model, inputs, prompt))
+    return tuple(_warnings(model, site, prompt))
 
 
-def _warnings(model: LoadedModel, inputs: LogitLensInputs, prompt: TokenizedPrompt) -> Iterator[str]:
-    if inputs.site in COMPONENTS:
+def _warnings(model: LoadedModel, site: LensSite, prompt: TokenizedPrompt) -> Iterator[str]:
+    if site in COMPONENTS:
         yield (
-            f"{inputs.site} alone is read: the final norm brings it to full size, so a cell says in which "
+            f"{site} alone is read: the final norm brings it to full size, so a cell says in which "
             "direction this component writes, not how much. No row need equal the model's output."
         )
     if model.dtype in (torch.float16, torch.bfloat16):

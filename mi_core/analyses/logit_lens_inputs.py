@@ -86,6 +86,7 @@ class LogitLensInputs:
         k: top tokens kept per cell.
         stride: every how many layers one is read; the last layer always is.
         positions: token positions to read; None = all.
+        lens: "" = the plain logit lens; otherwise the name or folder of a tuned lens for this model.
         bos: whether a beginning-of-sequence token is put first; "auto" = as the tokenizer does.
     """
 
@@ -98,6 +99,7 @@ class LogitLensInputs:
     k: int = 10
     stride: int = 1
     positions: tuple[int, ...] | None = None
+    lens: str = ""
     bos: Bos = "auto"
 
     def __post_init__(self) -> None:
@@ -111,14 +113,16 @@ class LogitLensInputs:
         check_choice("bos", self.bos, get_args(Bos))
         for name in ("answer", "distractor"):
             if getattr(self, name) is not None:
-                _check_word(name, getattr(self, name))
+                check_word(name, getattr(self, name))
+        if not isinstance(self.lens, str) or len(self.lens) > MAX_WORD_CHARACTERS:
+            raise InputError("The lens has no usable name", fix="Choose one from the list")
         for word in self.tracked:
-            _check_word("tracked word", word)
+            check_word("tracked word", word)
         if len(self.tracked) > MAX_TRACKED:
             raise InputError(f"{len(self.tracked)} words are tracked", fix=f"Give at most {MAX_TRACKED}")
-        if not (_is_whole(self.k) and 1 <= self.k <= MAX_TOP):
+        if not (is_whole(self.k) and 1 <= self.k <= MAX_TOP):
             raise InputError(f"The number of top tokens is {self.k}", fix=f"Give 1 to {MAX_TOP}")
-        if not (_is_whole(self.stride) and self.stride >= 1):
+        if not (is_whole(self.stride) and self.stride >= 1):
             raise InputError(f"The stride is {self.stride} layers", fix="Give a whole number from 1 on")
         _check_positions(self.positions)
 
@@ -147,7 +151,9 @@ def lens_layers(n_layers: int, stride: int) -> tuple[int, ...]:
     return tuple(range((n_layers - 1) % stride, n_layers, stride))
 
 
-def window(n_tokens: int, columns: int, first: int | None = None, around: int | None = None) -> tuple[int, ...]:
+def window(
+    n_tokens: int, columns: int, first: int | None = None, around: int | None = None
+) -> tuple[int, ...]:
     """The positions of a long prompt that are looked at together.
 
     Args:
@@ -189,21 +195,27 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise InputError(f"{name} is {value!r}"[:200], fix=f"Choose one of {', '.join(choices)}")
 
 
-def _check_word(name: str, value: object) -> None:
+def check_word(name: str, value: object) -> None:
+    """Refuse a word that is no text, empty, or endless.
+
+    Raises:
+        InputError: it is.
+    """
     if not isinstance(value, str) or not value.strip(" "):
         raise InputError(f"The {name} is empty", fix="Type a word, or leave it out")
     if len(value) > MAX_WORD_CHARACTERS:
         raise InputError(f"The {name} has more than {MAX_WORD_CHARACTERS:,} characters")
 
 
-def _is_whole(value: object) -> bool:
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number (True and False are not)."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _check_positions(positions: tuple[int, ...] | None) -> None:
     if positions is None:
         return
-    whole = all(_is_whole(position) and position >= 0 for position in positions)
+    whole = all(is_whole(position) and position >= 0 for position in positions)
     if not positions or not whole or list(positions) != sorted(set(positions)):
         raise InputError(
             "The positions to read are not in order",

@@ -8,7 +8,14 @@ import numpy as np
 
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.logit_lens_inputs import STATISTIC_INFO, LogitLensInputs, Statistic
-from mi_core.analyses.logit_lens_result import WHOLE, LensWord, LogitLensResult, WordRole, array_shapes
+from mi_core.analyses.logit_lens_result import (
+    WHOLE,
+    ChosenBy,
+    LensWord,
+    LogitLensResult,
+    WordRole,
+    array_shapes,
+)
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
 from mi_core.errors import InputError
 from mi_core.provenance import Provenance
@@ -92,6 +99,7 @@ def to_json(result: LogitLensResult) -> str:
         "words": [{**asdict(word), "pieces": list(word.pieces)} for word in result.words],
         "vocabulary": {str(token): text for token, text in result.vocabulary.items()},
         "lens": result.lens,
+        "lens_fingerprint": result.lens_fingerprint,
         "warnings": list(result.warnings),
         "checks": [asdict(check) for check in result.checks],
         "seconds": result.seconds,
@@ -118,7 +126,7 @@ def from_json(text: str | bytes) -> LogitLensResult:
 
 def _build(record: Mapping[str, Any]) -> LogitLensResult:
     positions, layers = _whole(record["positions"]), _whole(record["layers"])
-    words = tuple(_word(value) for value in record["words"])
+    words = tuple(read_word(value) for value in record["words"])
     provenance = record["provenance"]
     shapes = array_shapes(len(layers), len(positions), int(record["n_top"]), len(words))
     precision = "float32" if record["precision"] == "float32" else "float64"
@@ -136,6 +144,7 @@ def _build(record: Mapping[str, Any]) -> LogitLensResult:
         words=words,
         vocabulary={int(token): str(text) for token, text in record["vocabulary"].items()},
         lens=str(record["lens"]),
+        lens_fingerprint=str(record["lens_fingerprint"]),
         warnings=tuple(str(warning) for warning in record["warnings"]),
         checks=tuple(read_check(value) for value in record["checks"]),
         seconds=float(record["seconds"]),
@@ -157,9 +166,14 @@ def read_check(value: Mapping[str, Any]) -> Check:
     return Check(str(value["name"]), bool(value["passed"]), str(value["detail"]))
 
 
-def _word(value: Mapping[str, Any]) -> LensWord:
+def read_word(value: Mapping[str, Any]) -> LensWord:
+    """A word, as `asdict` wrote it.
+
+    Raises:
+        ValueError: an unknown role or chooser.
+    """
     role, chosen_by = str(value["role"]), str(value["chosen_by"])
-    if role not in get_args(WordRole) or chosen_by not in ("user", "model"):
+    if role not in get_args(WordRole) or chosen_by not in get_args(ChosenBy):
         raise ValueError(f"a word has the role {role!r:.40}, chosen by {chosen_by!r:.40}")
     pieces = tuple(str(piece) for piece in value["pieces"])
     return LensWord(

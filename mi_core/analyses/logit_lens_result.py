@@ -1,4 +1,4 @@
-"""What a logit lens returns: statistics at every layer and position, and the model's own output beside them."""
+"""What a logit lens returns: statistics at every layer and position, and of the model's own output."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +16,8 @@ from mi_core.tokens import Token
 if TYPE_CHECKING:
     import pandas as pd
 
+PLAIN = "logit lens"
+ChosenBy = Literal["user", "model", "prompt"]
 WordRole = Literal["answer", "distractor", "tracked"]
 
 
@@ -29,7 +31,7 @@ class LensWord:
         id: the token; of a word of several tokens, the first.
         visible: its visible text.
         pieces: visible texts of all tokens of the word.
-        chosen_by: "user", or "model" (its top token).
+        chosen_by: "user", "model" (its top token) or "prompt" (the token that really comes next).
     """
 
     role: WordRole
@@ -37,12 +39,12 @@ class LensWord:
     id: int
     visible: str
     pieces: tuple[str, ...]
-    chosen_by: Literal["user", "model"] = "user"
+    chosen_by: ChosenBy = "user"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LogitLensResult:
-    """A lens over layers and positions. Arrays have the axes [layer, position], in the order of the two tuples.
+    """A lens over layers and positions; arrays have the axes [layer, position] in the order of the tuples.
 
     Attributes:
         inputs: what was asked for.
@@ -69,8 +71,9 @@ class LogitLensResult:
         output_word_log_probability: of each word in the model's output, nats.
         output_word_rank: of each word in the model's output.
         vocabulary: token id -> visible text, for every id in the result.
-        lens: how vectors are brought to the final norm: "logit lens" = as they are; otherwise a translator's
-            name.
+        lens: how vectors are brought to the final norm: "logit lens" = as they are; otherwise the name of the
+            tuned lens.
+        lens_fingerprint: identifies the tuned lens' weights; "" for the plain lens.
         warnings: sentences to be read before the figure.
         checks: identities tried on these numbers.
         seconds: duration.
@@ -101,7 +104,8 @@ class LogitLensResult:
     output_word_log_probability: Float[np.ndarray, "position word"]
     output_word_rank: Int[np.ndarray, "position word"]
     vocabulary: Mapping[int, str] = field(default_factory=dict)
-    lens: str = "logit lens"
+    lens: str = PLAIN
+    lens_fingerprint: str = ""
     warnings: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
     seconds: float = 0.0
@@ -110,7 +114,9 @@ class LogitLensResult:
     def __post_init__(self) -> None:
         """Every array has the axes that its name promises."""
         n_top = self.top_ids.shape[-1]
-        for name, shape in array_shapes(len(self.layers), len(self.positions), n_top, len(self.words)).items():
+        for name, shape in array_shapes(
+            len(self.layers), len(self.positions), n_top, len(self.words)
+        ).items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} has shape {getattr(self, name).shape}, expected {shape}")
         if not self.layers or self.layers[-1] != self.n_layers - 1:

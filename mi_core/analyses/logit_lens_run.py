@@ -1,19 +1,19 @@
 """Logit lens: what would the model say if it stopped at this layer (nostalgebraist 2020)?
 
-    lens[l, t] = softcaps(unembed(final_norm(translator(l, x[l, t]))))      translator: x -> x for the plain lens
+    lens[l, t] = softcaps(unembed(final_norm(translate(l, x[l, t]))))
 
-x is the residual stream before, inside or after block l, or what attention or the MLP alone adds to it. Final
-norm, unembedding, scales and softcaps are the model's own, so the lens of the last stream is the model's own
-output; that is checked on this very prompt, and a model for which it fails is refused. The norm brings a
-component's small output to full size: a lens of attn_out or mlp_out says in which direction it writes, not
-how much.
+The plain lens does not translate: translate(l, x) = x. x is the residual stream before, inside or after block
+l, or what attention or the MLP alone adds to it. Final norm, unembedding, scales and softcaps are the model's
+own, so the lens of the last stream is the model's own output; that is checked on this very prompt, and a
+model for which it fails is refused. The norm brings a component's small output to full size: a lens of
+attn_out or mlp_out says in which direction it writes, not how much.
 
 Cost: one forward pass per prompt (shared with every other page) and 2 * d_model * d_vocab floating-point
 operations per layer and position. Statistics are in `logit_lens_statistics`.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -23,11 +23,11 @@ from torch import Tensor
 
 from mi_core.analyses.causal_trace_result import Step
 from mi_core.analyses.logit_lens_checks import lens_checks, lens_warnings, output_gap
-from mi_core.analyses.logit_lens_inputs import LogitLensInputs, lens_layers
-from mi_core.analyses.logit_lens_result import LensWord, LogitLensResult
+from mi_core.analyses.logit_lens_inputs import LensTarget, LogitLensInputs, lens_layers
+from mi_core.analyses.logit_lens_result import PLAIN, LensWord, LogitLensResult
 from mi_core.analyses.logit_lens_statistics import LensNumbers, lens_numbers, rows_per_chunk
 from mi_core.analyses.logit_lens_words import lens_words
-from mi_core.engine import Observation, observe, unembed
+from mi_core.engine import observe, unembed
 from mi_core.errors import Cancelled, InputError
 from mi_core.metrics import log_probabilities
 from mi_core.model.model import LoadedModel
@@ -40,22 +40,32 @@ Translator = Callable[[int, Tensor], Tensor]
 OnLensStep = Callable[[Step[LogitLensResult]], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Lens:
+    """How vectors are brought to the final norm.
+
+    Attributes:
+        name: for titles and tables.
+        translate: gives the vectors back for the plain lens.
+        fingerprint: identifies its weights, "" if it has none.
+        warnings: sentences that its user must read.
+    """
+
+    name: str = PLAIN
+    translate: Translator = lambda _layer, vectors: vectors
+    fingerprint: str = ""
+    warnings: tuple[str, ...] = ()
+
+
 def logit_lens(
-    model: LoadedModel,
-    inputs: LogitLensInputs,
-    *,
-    on_step: OnLensStep | None = None,
-    translator: Translator | None = None,
-    lens: str = "logit lens",
+    model: LoadedModel, inputs: LogitLensInputs, *, on_step: OnLensStep | None = None
 ) -> LogitLensResult:
     """Read every layer through the model's own output; the module docstring has the formula.
 
     Args:
         model: a loaded model.
-        inputs: prompt, site, what to follow.
+        inputs: prompt, site, lens, what to follow.
         on_step: told of progress; may raise `Cancelled` to stop.
-        translator: brings vectors of a layer to the final norm, as a tuned lens does; None = as they are.
-        lens: name of the lens, for titles and tables.
 
     Returns:
         All statistics; after `Cancelled`, those of the positions done until then (`result.cancelled`).
@@ -66,17 +76,39 @@ def logit_lens(
         ModelError: the lens of the last stream is not the model's output, or a number is not finite.
         Cancelled: stopped before any position was done.
     """
-    return _Reading(model, inputs, translator, lens).result(on_step)
+    return read_through(model, inputs, _lens_of(model, inputs), on_step=on_step)
+
+
+def read_through(
+    model: LoadedModel, inputs: LogitLensInputs, lens: Lens, *, on_step: OnLensStep | None = None
+) -> LogitLensResult:
+    """The same with a lens that is at hand, such as one that is being trained; see `logit_lens`."""
+    return _Reading(model, inputs, lens).result(on_step)
+
+
+def _lens_of(model: LoadedModel, inputs: LogitLensInputs) -> Lens:
+    """The lens that the inputs name."""
+    if not inputs.lens:
+        return Lens()
+    from mi_core.analyses.tuned_lens_store import open_lens  # reads files; the plain lens needs none
+
+    tuned = open_lens(model, inputs.lens)
+    tuned.require_site(inputs.site)
+    site = inputs.site
+    return Lens(
+        tuned.name,
+        lambda layer, vectors: tuned.translate(site, layer, vectors),
+        tuned.fingerprint,
+        tuned.warnings,
+    )
 
 
 class _Reading:
     """One prompt's vectors, and what is read from them chunk by chunk."""
 
-    def __init__(
-        self, model: LoadedModel, inputs: LogitLensInputs, translator: Translator | None, lens: str
-    ) -> None:
+    def __init__(self, model: LoadedModel, inputs: LogitLensInputs, lens: Lens) -> None:
         self.started = time.perf_counter()
-        self.model, self.inputs, self.translator, self.lens = model, inputs, translator, lens
+        self.model, self.inputs, self.lens = model, inputs, lens
         self.prompt = tokenize(model.tokenizer, inputs.prompt, bos=inputs.bos)
         self.positions = _positions(inputs, self.prompt)
         self.layers = lens_layers(model.dims.n_layers, inputs.stride)
@@ -85,7 +117,7 @@ class _Reading:
         self.words, self.word_warnings = lens_words(
             model, self.prompt, inputs.answer, inputs.distractor, inputs.tracked, top_token
         )
-        self.targets = target_ids(inputs, self.prompt, self.positions, self.words)
+        self.targets = target_ids(inputs.target, self.prompt, self.positions, self.words)
         self.gap = 0.0
 
     def result(self, on_step: OnLensStep | None) -> LogitLensResult:
@@ -152,8 +184,7 @@ class _Reading:
         }
 
     def _hidden(self, layer: int, index: list[int]) -> Float[Tensor, "n d_model"]:
-        vectors = self.seen[self.inputs.site, layer][index]
-        return vectors if self.translator is None else self.translator(layer, vectors)
+        return self.lens.translate(layer, self.seen[self.inputs.site, layer][index])
 
     def _assembled(
         self, positions: tuple[int, ...], arrays: dict[str, np.ndarray], cancelled: bool
@@ -169,9 +200,14 @@ class _Reading:
             words=self.words,
             target_ids=targets,
             vocabulary=self._vocabulary(targets, arrays),
-            lens=self.lens,
-            warnings=(*self.word_warnings, *lens_warnings(self.model, self.inputs, self.prompt)),
-            checks=lens_checks(self.model, self.inputs, self.gap, arrays, plain=self.translator is None),
+            lens=self.lens.name,
+            lens_fingerprint=self.lens.fingerprint,
+            warnings=(
+                *self.lens.warnings,
+                *self.word_warnings,
+                *lens_warnings(self.model, self.inputs.site, self.prompt),
+            ),
+            checks=lens_checks(self.model, self.inputs, self.gap, arrays),
             seconds=time.perf_counter() - self.started,
             cancelled=cancelled,
             **arrays,
@@ -184,16 +220,12 @@ class _Reading:
 
 
 def target_ids(
-    inputs: LogitLensInputs,
-    prompt: TokenizedPrompt,
-    positions: tuple[int, ...],
-    words: tuple[LensWord, ...],
+    target: LensTarget, prompt: TokenizedPrompt, positions: Sequence[int], words: Sequence[LensWord]
 ) -> list[int]:
-    """The token that each position is asked about."""
-    if inputs.target == "answer":
-        return [words[0].id] * len(positions)
-    following = (*prompt.ids[1:], words[0].id)
-    return [following[position] for position in positions]
+    """The token that each position is asked about: the answer, or the token that really comes next."""
+    asked = words[0].id
+    following = (*prompt.ids[1:], asked)
+    return [asked if target == "answer" else following[position] for position in positions]
 
 
 def _positions(inputs: LogitLensInputs, prompt: TokenizedPrompt) -> tuple[int, ...]:

@@ -1,10 +1,12 @@
 """Numbers of a lens, read from logits in chunks: no array of [layer, position, vocabulary] ever exists.
 
-    entropy  = -sum_v p(v) log p(v)                                    nats
-    KL       = sum_v p_final(v) (log p_final(v) - log p_lens(v))       nats, final output first, no term dropped
-    rank     = number of tokens whose logit is at least the target's   1 = top; ties count against the target
+    entropy  = -sum_v p(v) log p(v)
+    KL       = sum_v p_final(v) (log p_final(v) - log p_lens(v))
+    rank     = number of tokens whose logit is at least the target's
 
-Everything is computed from one log-softmax, in float32 or, for float64 models, in float64.
+Natural logarithms, nats. KL is taken from the final output to the lens, and no term of it is dropped. Rank 1
+is the top token; ties count against the target. Everything is computed from one log-softmax, in float32 or,
+for float64 models, in float64.
 """
 
 from dataclasses import dataclass
