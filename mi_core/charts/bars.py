@@ -1,4 +1,8 @@
-"""Horizontal bars: signed contributions around a zero line, or amounts from zero on."""
+"""Horizontal bars: signed contributions around a zero line, or amounts from zero on.
+
+A bar is keyed by its index, so bars of the same name stay apart. Pointing and clicking work on the whole row,
+because a bar near zero is too short to be hit.
+"""
 
 import math
 from collections.abc import Sequence
@@ -6,10 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from mi_core.charts.layers import cell_selection, mark_layer, number_channel, shown_name, shown_number
-from mi_core.charts.text import legible, number, pick_expression
-from mi_core.charts.theme import DIVERGING
+from mi_core.charts.rules import beside_rules, levels, name_layers
+from mi_core.charts.text import isolated, legible, literal, number, pick_expression
+from mi_core.charts.theme import NEGATIVE, POSITIVE
 
 Spec = dict[str, Any]
+Record = dict[str, Any]
+
+AROUND = 56  # screen height of the value axis
+ROOM = 0.17  # of the axis beyond the longest bar, for its number
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +27,11 @@ class Bar:
 
     Attributes:
         label: its name; may repeat.
-        value: its length.
+        value: its length; NaN = no bar, and "none" in its place.
         low: lower end of its error bar; NaN = none.
         high: upper end of its error bar; NaN = none.
-        group: bars of a group stand together under its title.
-        note: a line for the tooltip.
+        group: neighbours of one group stand together under its name.
+        note: a line more for the tooltip.
     """
 
     label: str
@@ -42,73 +51,176 @@ def bars(
     marks: Sequence[tuple[float, str]] = (),
     diverging: bool = True,
 ) -> Spec:
-    """Horizontal bars from top to bottom.
+    """Bars from top to bottom, their numbers at their ends.
 
     Args:
-        items: the bars.
-        title: of the value axis.
-        unit: of the values.
+        items: up to about sixty.
+        title: what their lengths are.
+        unit: of the lengths.
         chosen: index of the bar to outline.
         marks: values with names, drawn as rules.
-        diverging: blue above zero and orange below; otherwise one colour.
+        diverging: blue above zero and orange below; otherwise one colour for all.
 
     Returns:
-        Specification without looks; clicks select `cell` with field index.
+        Specification without looks; clicks select `cell` with the field index.
     """
+    slots, labels, headings = _slots(items)
+    low, high = _reach(items, marks)
+    rules = beside_rules(marks, low, high)
+    rows = (-0.5 - levels(rules), len(labels) - 0.5)
     heading = legible(f"{title} [{unit}]" if unit else title)
-    records = [
-        {
-            "index": i,
-            "name": legible(b.label),
-            "value": b.value,
-            "shown": number(b.value),
-            "note": legible(b.note),
-        }
-        for i, b in enumerate(items)
-        if math.isfinite(b.value)
-    ]
-    y = number_channel("index", scale={"domain": [-0.5, len(items) - 0.5], "reverse": True, "nice": False},
-                       axis={"values": list(range(len(items))), "labelExpr": pick_expression([legible(b.label) for b in items]),
-                             "title": None, "grid": False, "domain": False, "ticks": False, "labelOverlap": False})  # fmt: skip
-    place = [
-        {"calculate": "datum.index - 0.4", "as": "top"},
-        {"calculate": "datum.index + 0.4", "as": "bottom"},
-    ]
-    box = {
-        "x": number_channel("zero", axis={"title": heading}),
-        "x2": {"field": "value"},
-        "y": {**y, "field": "top"},
-        "y2": {"field": "bottom"},
-    }
-    zero = [*place, {"calculate": "0", "as": "zero"}]
-    positive, negative = DIVERGING[8], DIVERGING[2]
-    colour = {
-        "condition": {"test": f"datum.value < 0 && {str(diverging).lower()}", "value": negative},
-        "value": positive,
-    }
-    live = mark_layer("bars", "rect", look={"cursor": "pointer"}, **box, color=colour,
-                      tooltip=[shown_name("name", "part"), shown_number("value", heading), shown_name("note", "note")])  # fmt: skip
-    live["params"] = cell_selection("index")
-    after = {
-        "align": {"expr": "datum.value < 0 ? 'right' : 'left'"},
-        "dx": {"expr": "datum.value < 0 ? -3 : 3"},
-        "baseline": "middle",
-    }
+    records = [_record(index, slot, items[index], low, high) for index, slot in enumerate(slots)]
     return {
-        "height": 22 * len(items) + 60,
+        "height": height_for(rows[1] - rows[0]),
         "datasets": {
             "bars": records,
-            "chosen": [r for r in records if r["index"] == chosen],
-            "marks": [{"value": v, "label": legible(n)} for v, n in marks],
-            "axis": [{"value": 0}],
-        },  # fmt: skip
-        "layer": [
-            {**live, "transform": zero},
-            mark_layer("axis", "rule", "axis-line", x=number_channel("value")),
-            mark_layer("marks", "rule", "reference", x=number_channel("value")),
-            mark_layer(
-                "bars", "text", "value", look=after, x=number_channel("value"), y=y, text={"field": "shown"}
-            ),
-            {**mark_layer("chosen", "rect", "chosen", **box), "transform": zero},
-        ],
+            "errors": [record for record in records if "low" in record],
+            "rules": [{**rule, "slot": -0.5 - rule["level"], "end": rows[1]} for rule in rules],
+            "zero": [{"end": 0, "top": -0.5, "bottom": rows[1]}],
+            "chosen": [record for record in records if record["index"] == chosen],
+        },
+        "layer": _layers(heading, labels, headings, rows, (low, high), diverging=diverging),
     }
+
+
+def height_for(rows: float) -> int:
+    """Screen height: comfortable rows while there are few, then as thin as their labels allow."""
+    return round(rows * (22 if rows <= 28 else max(16.0, 616 / rows))) + AROUND
+
+
+def _slots(items: Sequence[Bar]) -> tuple[list[int], list[str], list[int]]:
+    """Row of every bar, label of every row, and the rows that are names of groups."""
+    slots: list[int] = []
+    labels: list[str] = []
+    headings: list[int] = []
+    group = ""
+    for item in items:
+        if item.group != group:
+            group = item.group
+            headings.append(len(labels))
+            labels.append(isolated(legible(group)))
+        slots.append(len(labels))
+        labels.append(isolated(legible(item.label)))
+    return slots, labels or [""], headings
+
+
+def _reach(items: Sequence[Bar], marks: Sequence[tuple[float, str]]) -> tuple[float, float]:
+    """Ends of the value axis: zero is on it, and beyond the longest bars there is room for their numbers."""
+    ends = [end for item in items for end in (item.value, item.low, item.high)] + [
+        value for value, _ in marks
+    ]
+    finite = [0.0, *(end for end in ends if math.isfinite(end))]
+    low, high = min(finite), max(finite)
+    room = ROOM * (high - low) or 1.0
+    return (low - room if low < 0 else 0.0), (high + room if high > 0 or low == 0 else 0.0)
+
+
+def _record(index: int, slot: int, item: Bar, low: float, high: float) -> Record:
+    """One bar with its row, the place of its number, and the ends of the axis for what spans the row."""
+    record: Record = {
+        "index": index, "slot": slot, "name": isolated(legible(item.label)), "note": legible(item.note),
+        "group": isolated(legible(item.group)), "left": low, "right": high, "end": 0.0, "side": "right",
+    }  # fmt: skip
+    if not math.isfinite(item.value):
+        return {**record, "shown": "none" if math.isnan(item.value) else "not finite"}
+    errors = {"low": item.low, "high": item.high} if math.isfinite(item.low + item.high) else {}
+    side = "left" if item.value < 0 else "right"
+    outer = [item.value, *errors.values()]
+    end = min(outer) if side == "left" else max(outer)
+    return {**record, **errors, "value": item.value, "shown": number(item.value), "end": end, "side": side}
+
+
+def _layers(
+    heading: str,
+    labels: Sequence[str],
+    headings: Sequence[int],
+    rows: tuple[float, float],
+    reach: tuple[float, float],
+    *,
+    diverging: bool,
+) -> list[Spec]:
+    """Bars, what reacts to pointing at their rows, rules and numbers, and the outline of the chosen row."""
+    x_scale = {"domain": list(reach), "nice": False, "zero": False}
+    x = number_channel("left", scale=x_scale, axis={"title": heading, "tickCount": 5})
+    y_scale = {"domain": list(rows), "reverse": True, "nice": False, "zero": False}
+    y = number_channel("top", scale=y_scale, axis=_label_axis(labels, headings))
+    row = {"x": x, "x2": {"field": "right"}, "y": y, "y2": {"field": "bottom"}}
+    bar = {**row, "x": {**x, "field": "zero"}, "x2": {"field": "value"}}
+    slot = {**y, "field": "slot"}
+    live = mark_layer(
+        "bars", "rect", look={"fillOpacity": 0, "cursor": "pointer"}, **row, tooltip=_tooltip(heading)
+    )
+    return [
+        {**mark_layer("bars", "rect", "bar", **bar, color=_colour(diverging=diverging)), "transform": _BAR},
+        {**live, "params": cell_selection("index"), "transform": _ROW},
+        mark_layer("errors", "rule", "whisker", x={**x, "field": "low"}, x2={"field": "high"}, y=slot),
+        mark_layer("zero", "rule", "axis-line", x={**x, "field": "end"}, y=y, y2={"field": "bottom"}),
+        *_rule_layers({**x, "field": "value"}, slot),
+        *_number_layers({**x, "field": "end"}, slot, rows[1] - rows[0]),
+        {**mark_layer("chosen", "rect", "chosen", **row), "transform": _ROW},
+    ]
+
+
+def _between(share: float) -> list[Spec]:
+    """Edges of a bar that takes this share of its row."""
+    return [
+        {"calculate": f"datum.slot - {share / 2}", "as": "top"},
+        {"calculate": f"datum.slot + {share / 2}", "as": "bottom"},
+    ]
+
+
+_ROW = _between(1.0)
+_BAR = [*_between(0.72), {"calculate": "0", "as": "zero"}, {"filter": "isValid(datum.value)"}]
+
+
+def _label_axis(labels: Sequence[str], headings: Sequence[int]) -> Spec:
+    """Names of bars, and in bold the names of groups."""
+    bold = {"test": f"indexof({literal(list(headings))}, datum.value) >= 0", "value": 700}
+    return {
+        "values": list(range(len(labels))),
+        "labelExpr": pick_expression(labels),
+        "labelFontWeight": {"condition": bold, "value": 400},
+        "labelOverlap": True,  # only where a slide gives many bars too little height
+        "title": None,
+        "grid": False,
+        "domain": False,
+        "ticks": False,
+    }
+
+
+def _colour(*, diverging: bool) -> Spec:
+    if not diverging:
+        return {"value": POSITIVE}
+    return {"condition": {"test": "datum.value < 0", "value": NEGATIVE}, "value": POSITIVE}
+
+
+def _tooltip(heading: str) -> list[Spec]:
+    """Fields that a bar does not have are left out by Vega's tooltip."""
+    return [
+        shown_name("group", "group"),
+        shown_name("name", "part"),
+        shown_number("value", heading),
+        shown_number("low", "from"),
+        shown_number("high", "to"),
+        shown_name("note", "note"),
+    ]
+
+
+def _rule_layers(x: Spec, y: Spec) -> list[Spec]:
+    """Named values: dashed rules, and their names above the bars."""
+    rule = mark_layer("rules", "rule", "reference", x=x, y=y, y2={"field": "end"})
+    return [rule, *name_layers(x, y)]
+
+
+def _number_layers(x: Spec, y: Spec, rows: float) -> list[Spec]:
+    """Numbers beyond the ends of the bars, as long as a row is high enough for them."""
+    seen = {"expr": f"height / {rows} < 8 ? 0 : 1"}
+    shared = {"baseline": "middle", "opacity": seen}
+    looks = {"left": {"align": "right", "dx": -3}, "right": {"align": "left", "dx": 3}}
+    layers = []
+    for side, look in looks.items():
+        layer = mark_layer(
+            "bars", "text", "value", look={**shared, **look}, x=x, y=y, text={"field": "shown"}
+        )
+        layers.append({**layer, "transform": [{"filter": f"datum.side === '{side}'"}]})
+    return layers

@@ -1,4 +1,7 @@
-"""Lines over layers, positions or numbers: each with a dash and a point shape of its own."""
+"""Lines over layers, positions or numbers; each has a colour, a dash and a point shape of its own.
+
+Lines are keyed by their place in the list, so two of one name stay apart. A value that is not finite is a gap.
+"""
 
 import math
 from collections.abc import Sequence
@@ -7,18 +10,25 @@ from typing import Any
 
 from mi_core.charts.layers import (
     cell_selection,
-    dashes,
     mark_layer,
     name_channel,
     number_channel,
     shown_name,
     shown_number,
 )
-from mi_core.charts.text import legible, pick_expression
+from mi_core.charts.panels import thinning
+from mi_core.charts.text import isolated, legible, literal, number, pick_expression
+from mi_core.charts.theme import DASHES, SHAPES
+from mi_core.charts.token_layout import cut, letters
 
 Spec = dict[str, Any]
+Record = dict[str, Any]
 
-HEIGHT = 320
+HEIGHT, LEGEND_ROW = 310, 18
+DOTTED_UP_TO = 48  # points per line; more would hide the line
+NAME = 44  # letters of a name in the legend
+# Letters beside each other in the legend of a page, of a paper's text width, and of one column.
+WIDE, MIDDLE, NARROW = 110, 80, 54
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +36,11 @@ class Line:
     """One line.
 
     Attributes:
-        name: in the legend and the selection.
-        x: from left to right.
-        y: NaN = a gap.
+        name: in the legend and in the selection.
+        x: finite, in the order in which the points are joined.
+        y: one per x; NaN or an infinity = a gap.
         low: lower ends of the band; empty = no band.
-        high: upper ends of the band.
+        high: upper ends of the band; empty = no band.
     """
 
     name: str
@@ -38,6 +48,16 @@ class Line:
     y: Sequence[float]
     low: Sequence[float] = ()
     high: Sequence[float] = ()
+
+    def __post_init__(self) -> None:
+        """One y per x, and one band or none."""
+        if (
+            len(self.y) != len(self.x)
+            or len(self.low) not in (0, len(self.x))
+            or len(self.low) != len(self.high)
+        ):
+            lengths = f"{len(self.x)} x, {len(self.y)} y, {len(self.low)} low, {len(self.high)} high"
+            raise ValueError(f"line {self.name!r} has {lengths}")
 
 
 def lines(
@@ -55,57 +75,232 @@ def lines(
     """Lines on shared axes.
 
     Args:
-        series: the lines.
+        series: the lines; the first six differ in colour, dash and shape, the next six again, in other pairs.
         x_title: of the horizontal axis.
         y_title: of the vertical axis.
         unit: of the values.
-        logarithmic: logarithmic values, for ranks from 1 on.
-        reversed: small values on top, for ranks.
+        logarithmic: for ranks, counted from 1; the axis then starts at 1.
+        reversed: small values on top, so that rank 1 is the highest.
         marks: values with names, drawn as rules across.
-        x_labels: text of every whole x, instead of the number.
+        x_labels: texts of x = 0, 1, 2..., instead of the numbers.
         chosen_x: x to mark with a rule.
 
     Returns:
-        Specification without looks; clicks select `cell` with fields series and x.
+        Specification without looks; clicks select `cell` with the fields series (name) and x.
+
+    Raises:
+        ValueError: a value of 0 or less on a logarithmic axis.
     """
     heading = legible(f"{y_title} [{unit}]" if unit else y_title)
-    points = [
-        {"line": str(i), "series": line.name, "what": legible(line.name), "x": x, "y": y,
-         **({"low": line.low[k], "high": line.high[k]} if line.low else {})}
-        for i, line in enumerate(series) for k, (x, y) in enumerate(zip(line.x, line.y, strict=True)) if math.isfinite(y)
-    ]  # fmt: skip
-    keys = [str(i) for i in range(len(series))]
-    labels = (
-        {"labelExpr": pick_expression(x_labels), "values": list(range(len(x_labels)))} if x_labels else {}
-    )
-    x = number_channel(
-        "x", scale={"nice": False, "zero": False}, axis={"title": legible(x_title), "grid": False, **labels}
-    )
-    y = number_channel(
-        "y",
-        scale={"reverse": reversed, "zero": False, **({"type": "log"} if logarithmic else {})},
-        axis={"title": heading},
-    )
-    legend = {"title": None, "labelExpr": pick_expression([legible(line.name) for line in series])}
-    colour = name_channel("line", scale={"domain": keys}, legend=legend)
-    live = mark_layer("points", "point", "dot", look={"cursor": "pointer"}, x=x, y=y, color=colour, shape=colour,
-                      tooltip=[shown_name("what", "series"), shown_number("x", legible(x_title)), shown_number("y", heading)])  # fmt: skip
-    live["params"] = cell_selection("series", "x")
+    points = [record for index, line in enumerate(series) for record in _points(index, line, x_labels)]
+    scale = _value_scale(points, marks, logarithmic=logarithmic, reversed=reversed)
+    x, y = _x_channel(points, x_title, x_labels), number_channel("y", scale=scale, axis={"title": heading})
+    if logarithmic:
+        y["axis"]["values"] = _powers(*scale["domain"])
     return {
-        "height": HEIGHT,
+        "height": _height(series, WIDE),
+        "narrow": {"height": _height(series, NARROW)},
         "datasets": {
             "points": points,
-            "bands": [p for p in points if "low" in p],
-            "marks": [{"y": v, "label": legible(n)} for v, n in marks],
+            "bands": [point for point in points if "low" in point],
+            "rules": _rules(marks, scale),
             "chosen": [] if chosen_x is None else [{"x": chosen_x}],
-        },  # fmt: skip
+        },
         "layer": [
-            mark_layer("marks", "rule", "reference", y=y),
-            mark_layer(
-                "bands", "area", "band", x=x, y={**y, "field": "low"}, y2={"field": "high"}, color=colour
-            ),
-            mark_layer("points", "line", "trend", x=x, y=y, color=colour, strokeDash=dashes("line", keys)),
-            live,
             mark_layer("chosen", "rule", "chosen-line", x=x),
+            *_rule_layers(y),
+            *_line_layers(series, x, y),
+            _dots(series, x, y, [_x_tooltip(x_title, x_labels), shown_number("y", heading)]),
         ],
     }
+
+
+def _points(index: int, line: Line, x_labels: Sequence[str]) -> list[Record]:
+    """One record per finite value; parts are counted on at every gap."""
+    records: list[Record] = []
+    part = 0
+    for step, (x, y) in enumerate(zip(line.x, line.y, strict=True)):
+        if not math.isfinite(y):
+            part += 1
+            continue
+        record = {
+            "line": str(index),
+            "series": line.name,
+            "name": isolated(legible(line.name)),
+            "x": x,
+            "y": y,
+        }
+        record |= {"part": part, "step": step}
+        if x_labels:
+            record["at"] = isolated(legible(x_labels[int(x)]))
+        if line.low and math.isfinite(line.low[step]) and math.isfinite(line.high[step]):
+            record |= {"low": line.low[step], "high": line.high[step]}
+        records.append(record)
+    return records
+
+
+def _value_scale(
+    points: Sequence[Record], marks: Sequence[tuple[float, str]], *, logarithmic: bool, reversed: bool
+) -> Spec:
+    """Vertical scale with all points, bands and rules on it."""
+    ends = [point[end] for point in points for end in ("y", "low", "high") if end in point]
+    values = [*ends, *(value for value, _ in marks if math.isfinite(value))]
+    shared = {"reverse": reversed, "nice": False, "zero": False}
+    if not logarithmic:
+        low, high = (min(values), max(values)) if values else (0.0, 1.0)
+        margin = 0.06 * (high - low) or 0.5
+        return {"domain": [low - margin, high + margin], **shared}
+    if any(value <= 0 for value in values):
+        raise ValueError("a logarithmic axis has no place for 0 and below; count ranks from 1")
+    low, high = min([1.0, *values]), max([10.0, *values])
+    return {"type": "log", "domain": [low, high * (high / low) ** 0.04], **shared}
+
+
+def _powers(low: float, high: float) -> list[float]:
+    """Ticks of a logarithmic axis: powers of ten, with 2 and 5 between them on a short axis."""
+    first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
+    factors = (1, 2, 5) if last - first <= 2 else (1,)
+    step = max(1, (last - first) // 6)
+    ticks = [factor * 10.0**power for power in range(first, last + 1, step) for factor in factors]
+    return [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high]
+
+
+def _x_channel(points: Sequence[Record], title: str, labels: Sequence[str]) -> Spec:
+    """Horizontal axis: whole numbers get half a step of air, so that they read as places."""
+    values = [point["x"] for point in points] or [0.0]
+    low, high = min(values), max(values)
+    whole = all(float(value).is_integer() for value in values)
+    low, high = (0, max(high, len(labels) - 1)) if labels else (low, high)
+    air = 0.5 if whole else 0.02 * (high - low) or 0.5
+    axis: Spec = {"title": legible(title), "grid": False}
+    if labels:
+        axis |= _label_axis(labels)
+    elif whole and high - low <= 1000:
+        step = thinning(int(high - low) + 1, 1 if high - low < 24 else 2)
+        axis |= {"values": list(range(int(low), int(high) + 1, step)), "format": "d"}
+    return number_channel(
+        "x", scale={"domain": [low - air, high + air], "nice": False, "zero": False}, axis=axis
+    )
+
+
+def _label_axis(labels: Sequence[str]) -> Spec:
+    """Texts under the axis, slanted where they would touch, thinned where even that is too close."""
+    shown = [isolated(cut(legible(label), 16)) for label in labels]
+    slanted = sum(letters(text) + 2 for text in shown) > 100
+    step = -(-len(shown) // 48)
+    slant = {"labelAngle": -40, "labelAlign": "right"} if slanted else {"labelAngle": 0}
+    return {
+        "values": list(range(0, len(shown), step)),
+        "labelExpr": pick_expression(shown),
+        "labelOverlap": "parity" if slanted else False,
+        **slant,
+    }
+
+
+def _x_tooltip(title: str, labels: Sequence[str]) -> Spec:
+    return shown_name("at", legible(title)) if labels else shown_number("x", legible(title))
+
+
+def _rules(marks: Sequence[tuple[float, str]], scale: Spec) -> list[Record]:
+    """Named values; the names of neighbours stand on different sides of their rules, or at different ends."""
+    place = math.log if scale.get("type") == "log" else float
+    span = place(scale["domain"][1]) - place(scale["domain"][0])
+    upwards = sorted((mark for mark in marks if math.isfinite(mark[0])), reverse=scale["reverse"])
+    records: list[Record] = []
+    for value, name in upwards[::-1]:
+        near = [r["spot"] for r in records if abs(place(r["y"]) - place(value)) < 0.13 * span]
+        spot = next((spot for spot in range(len(_SPOTS)) if spot not in near), 0)
+        records.append({"y": value, "label": f"{legible(name)} {number(value)}", "spot": spot})
+    return records
+
+
+# Where the name of a rule may stand: above it or below it at the right end, then the same at the left end.
+_SPOTS = (
+    ("width", {"align": "right", "baseline": "bottom", "dx": -2, "dy": -2}),
+    ("width", {"align": "right", "baseline": "top", "dx": -2, "dy": 3}),
+    ("0", {"align": "left", "baseline": "bottom", "dx": 2, "dy": -2}),
+    ("0", {"align": "left", "baseline": "top", "dx": 2, "dy": 3}),
+)
+
+
+def _rule_layers(y: Spec) -> list[Spec]:
+    layers = [mark_layer("rules", "rule", "reference", y=y)]
+    for spot, (end, look) in enumerate(_SPOTS):
+        x = {"value": {"expr": end}}
+        for style in ("note-halo", "note"):
+            layer = mark_layer("rules", "text", style, look=look, x=x, y=y, text={"field": "label"})
+            layers.append({**layer, "transform": [{"filter": f"datum.spot === {spot}"}]})
+    return layers
+
+
+def _line_layers(series: Sequence[Line], x: Spec, y: Spec) -> list[Spec]:
+    """Bands and lines; parts between gaps are not joined."""
+    parts = [{"field": "line", "type": "nominal"}, {"field": "part", "type": "nominal"}]
+    colour, order = _line_channel(series), {"field": "step", "type": "quantitative"}
+    tests = [
+        {"test": f"datum.line === {literal(str(index))}", "value": list(_dash(index))}
+        for index in range(len(series))
+    ]
+    dash: Spec = {"condition": tests, "value": [1, 0]} if tests else {"value": [1, 0]}
+    low_to_high = {"y": {**y, "field": "low"}, "y2": {"field": "high"}}
+    return [
+        mark_layer(
+            "bands", "area", "band", look={"clip": True}, x=x, color=colour, detail=parts, **low_to_high
+        ),
+        mark_layer(
+            "points", "line", "trend", x=x, y=y, color=colour, strokeDash=dash, detail=parts, order=order
+        ),
+    ]
+
+
+def _dash(index: int) -> tuple[int, int]:
+    """Six dashes, then the same in another order, so that colour and dash together stay unique."""
+    return DASHES[(index + index // len(DASHES)) % len(DASHES)]
+
+
+def _dots(series: Sequence[Line], x: Spec, y: Spec, told: Sequence[Spec]) -> Spec:
+    """Points to see, to hover and to click; unseen where they are too many."""
+    crowded = max((len(line.x) for line in series), default=0) > DOTTED_UP_TO
+    look = {"cursor": "pointer", **({"opacity": 0} if crowded else {})}
+    shapes = [SHAPES[(index + index // len(SHAPES)) % len(SHAPES)] for index in range(len(series))]
+    colour = _line_channel(series)
+    shape = {**colour, "scale": {"domain": _keys(series), "range": shapes}}
+    tooltip = [shown_name("name", "line"), *told]
+    if any(line.low for line in series):
+        tooltip += [shown_number("low", "from"), shown_number("high", "to")]
+    dots = mark_layer(
+        "points", "point", "dot", look=look, x=x, y=y, color=colour, shape=shape, tooltip=tooltip
+    )
+    return {**dots, "params": cell_selection("series", "x")}
+
+
+def _line_channel(series: Sequence[Line]) -> Spec:
+    """Colour per line, and the legend below: as many columns as its longest name leaves."""
+    names = [isolated(cut(legible(line.name), NAME)) for line in series]
+    if len(series) < 2:
+        return name_channel("line", legend=None)
+    narrow, middle, wide = (_legend_columns(series, room) for room in (NARROW, MIDDLE, WIDE))
+    legend: Spec = {
+        "title": None,
+        "labelExpr": pick_expression(names),
+        # Vega decides while the width still is that of the whole figure.
+        "columns": {"expr": f"width < 260 ? {narrow} : width < 430 ? {middle} : {wide}"},
+        "symbolOpacity": 1,
+    }
+    return name_channel("line", scale={"domain": _keys(series)}, legend=legend)
+
+
+def _keys(series: Sequence[Line]) -> list[str]:
+    return [str(index) for index in range(len(series))]
+
+
+def _height(series: Sequence[Line], room: int) -> int:
+    """Screen height: the plot is as high under a long legend as under a short one."""
+    rows = -(-len(series) // _legend_columns(series, room)) if len(series) > 1 else 0
+    return HEIGHT + LEGEND_ROW * rows
+
+
+def _legend_columns(series: Sequence[Line], room: int) -> int:
+    """How many names fit beside each other in a room of so many letters."""
+    longest = max((letters(cut(legible(line.name), NAME)) for line in series), default=1)
+    return max(1, min(len(series) or 1, room // (longest + 6)))

@@ -20,16 +20,18 @@ SizeName = Literal["screen", "column", "text", "page", "slide"]
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.4.json"
 POINTS_PER_INCH = 72  # paper sizes count one pixel of the specification as one point
+NARROW_BELOW = 300  # width under which a chart's entry "narrow" replaces what it names: one column of a paper
 
 # The converter brings Liberation Sans, which has Arial's measures; Streamlit loads Source Sans.
 PAPER_FONT = "Arial, Liberation Sans, Helvetica, sans-serif"
 SCREEN_FONT = f"Source Sans, {PAPER_FONT}"
-MONO_FONT = "DejaVu Sans Mono, Liberation Mono, Menlo, Consolas, monospace"
+MONO_FONT = "DejaVu Sans Mono, Liberation Mono, Menlo, Consolas, monospace"  # for tokens in running text
 
 DIVERGING = (
     "#7f3b08", "#b35806", "#e08214", "#fdb863", "#fee0b6", "#ffffff",
     "#d1e5f0", "#92c5de", "#4393c3", "#2166ac", "#053061",
 )  # fmt: skip
+POSITIVE, NEGATIVE = DIVERGING[8], DIVERGING[2]  # of bars, where length says how much
 SEQUENTIAL = "cividis"
 # ROME's hues per kind of restoration, from white; an option for those who compare with the paper's figures.
 ROME_HUES: Mapping[str, tuple[str, ...]] = {
@@ -177,11 +179,19 @@ def _styles(theme: Theme, size: Size) -> Spec:
         "frame": {"fillOpacity": 0, "stroke": theme.muted, "strokeWidth": thin},
         "halo": {"fillOpacity": 0, "stroke": "#ffffff", "strokeWidth": size.line * 2.2},
         "chosen": {"fillOpacity": 0, "stroke": theme.accent, "strokeWidth": size.line * 1.2},
+        "bar": {"strokeWidth": 0},
+        "whisker": {"color": theme.ink, "strokeWidth": size.line * 0.7},
         "trend": {"strokeWidth": size.line},
         "band": {"opacity": 0.18},
         "dot": {"filled": True, "size": size.text**2 * 0.28, "opacity": 1},
         "best": {"filled": False, "size": size.text**2 * 1.3, "strokeWidth": size.line * 0.9, "opacity": 1},
         "sample": {"filled": True, "size": size.text**2 * 0.3, "opacity": 0.6},
+        "sample-small": {"filled": True, "size": size.text**2 * 0.12, "opacity": 0.45},
+        "ring": {
+            "filled": False, "size": size.text**2 * 1.1, "strokeWidth": size.line * 1.2, "opacity": 1,
+            "color": theme.accent,
+        },
+        "bin": {"color": POSITIVE, "stroke": page, "strokeWidth": thin * 0.6},
         "mean": {"thickness": size.line * 1.1, "color": theme.ink, "size": size.text * 1.4},
         "reference": {"color": theme.muted, "strokeWidth": size.line * 0.6, "strokeDash": [4, 3]},
         "axis-line": {"color": theme.ink, "strokeWidth": thin},
@@ -191,8 +201,16 @@ def _styles(theme: Theme, size: Size) -> Spec:
         "text-halo": {
             "fontSize": size.text * 0.9, "stroke": page, "strokeWidth": size.line * 2, "strokeJoin": "round"
         },
+        "note-halo": {
+            "fontSize": size.text, "stroke": page, "strokeWidth": size.line * 2, "strokeJoin": "round"
+        },
         "token": token,
         "token-text": {"color": theme.ink, "font": MONO_FONT},
+        "token-label": {"color": theme.ink},
+        "token-value": {"color": theme.muted},
+        "token-rest": {"color": theme.muted, "font": MONO_FONT},
+        "position": {"color": theme.muted},
+        "strongest": {"fillOpacity": 0, "stroke": theme.ink, "strokeWidth": size.line * 0.8},
         "chosen-line": {"color": theme.accent, "strokeWidth": size.line * 0.8},
     }  # fmt: skip
 
@@ -208,7 +226,8 @@ def styled(
     """A chart's specification with its looks merged in, ready for a browser or the converter.
 
     Args:
-        spec: from a chart builder; not changed.
+        spec: from a chart builder; not changed. Its entry "narrow", if it has one, replaces what it names in
+            one column of a paper.
         theme: "light" and "dark" are see-through for the page behind them; "print" is white.
         size: where it goes; paper sizes are in points.
         title: printed above the figure where the size wants it (slides).
@@ -218,6 +237,7 @@ def styled(
         A new specification whose total width and height, axes and legends included, are `width` and `height`.
     """
     look, place = THEMES[theme], SIZES[size]
+    spec = _laid_out_for(spec, place)
     if opaque and look.background is None:
         look = replace(look, background=DARK_PAGE if theme == "dark" else "#ffffff")
     return {  # only top-level entries are replaced, so the data need not be copied
@@ -232,6 +252,12 @@ def styled(
         "config": configuration(look, place),
         **({"title": title} if title and place.titled else {}),
     }
+
+
+def _laid_out_for(spec: Mapping[str, Any], size: Size) -> Spec:
+    """The chart in the layout that it has for this width: text, for example, breaks into shorter lines."""
+    wide = {name: part for name, part in spec.items() if name != "narrow"}
+    return wide | spec.get("narrow", {}) if size.width < NARROW_BELOW else wide
 
 
 def scaled_height(screen_height: float, size: Size) -> int:

@@ -1,35 +1,35 @@
-"""Text as a model reads it: every token a coloured box, in lines that flow like text.
+"""Text as a model reads it: every token a coloured box, in lines that flow, or one line per text.
 
-Boxes are laid out here, in units of one letter of a monospaced font, so that a token is as wide as its text
-and the same text breaks in the same places everywhere. Boxes are keyed by position: the same word twice gives
-two. The font is as large as its lines and columns allow, on screen and on paper.
+Boxes are keyed by position, so the same word twice gives two. A narrow column of a journal gets shorter lines
+(`theme.styled`).
 """
 
 import math
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mi_core.charts.colours import ColourScale, colour_channel
+from mi_core.charts.colours import ColourScale
 from mi_core.charts.ink import ink_on
-from mi_core.charts.layers import (
-    cell_selection,
-    mark_layer,
-    number_channel,
-    shown_index,
-    shown_name,
-    shown_number,
+from mi_core.charts.layers import shown_index, shown_name
+from mi_core.charts.text import isolated, legible, number
+from mi_core.charts.token_boxes import (
+    Grid,
+    box_layers,
+    box_record,
+    box_records,
+    outline_layers,
+    text_layer,
 )
-from mi_core.charts.text import isolated, legible
+from mi_core.charts.token_layout import CUT, Box, cut, flow, in_view, letters
 
 Spec = dict[str, Any]
 Record = dict[str, Any]
 
-PITCH, PITCH_NUMBERED = 26, 40
-BAR = 62
-NARROW_COLUMNS = 50
-NUMBERED_UP_TO = 40
+COLUMNS, NARROW_COLUMNS = 100, 45  # letters per line on a page, and in one column of a journal
+NUMBERED_UP_TO = 40  # tokens; above it their positions are only in the tooltip
+# Letters before the lines of `token_rows`: for the label at most, and for the number.
+LABEL, NARROW_LABEL, VALUE = 24, 12, 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ class TokenRow:
         label: printed before it.
         tokens: visible texts.
         values: one per token; NaN = grey.
-        centre: index of the token that the row is about, kept in view; None = the first token.
-        start: position of the first token in its text, for the tooltip.
+        centre: index of the token that stays in view where the line is too long; None = the strongest.
+        start: position of the first token, for the tooltip and the selection.
     """
 
     label: str
@@ -50,12 +50,17 @@ class TokenRow:
     centre: int | None = None
     start: int = 0
 
+    def __post_init__(self) -> None:
+        """A value per token, and a centre among them."""
+        _check_lengths(self.tokens, self.values, ())
+        if self.centre is not None and not 0 <= self.centre < len(self.tokens):
+            raise ValueError(f"centre {self.centre} of {len(self.tokens)} tokens")
 
-def units(text: str) -> int:
-    """Width in letters; Chinese, Japanese, Korean and emoji take two, combining marks none."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
-    )
+    @property
+    def strongest(self) -> int | None:
+        """Index of the value that is farthest from zero; None where no token has one."""
+        finite = [index for index, value in enumerate(self.values) if math.isfinite(value)]
+        return max(finite, key=lambda index: abs(self.values[index]), default=None)
 
 
 def token_text(
@@ -65,127 +70,148 @@ def token_text(
     *,
     chosen: int | None = None,
     notes: Sequence[str] = (),
-    columns: int = 100,
+    columns: int = COLUMNS,
 ) -> Spec:
-    """Flowing text, a box per token.
+    """Flowing text, a box per token; up to 40 tokens have their positions under them.
 
     Args:
         tokens: visible texts.
         values: one per token; NaN = grey.
-        colours: the scale.
+        colours: what the colours mean.
         chosen: position to outline.
-        notes: a line for the tooltip of every token.
+        notes: a line more for every token's tooltip; empty = none.
         columns: letters per line.
 
     Returns:
-        Specification without looks; clicks select `cell` with field position.
+        Specification without looks; clicks select `cell` with the field position.
+
+    Raises:
+        ValueError: not one value (and note, where there are notes) per token.
     """
-    wide = _flow(tokens, values, colours, notes, columns)
-    lines = wide[-1]["row"] + 1 if wide else 1
+    _check_lengths(tokens, values, notes)
+    wide = _flowing(tokens, values, colours, chosen, notes, columns)
+    return {**wide, "narrow": _flowing(tokens, values, colours, chosen, notes, min(columns, NARROW_COLUMNS))}
+
+
+def _flowing(
+    tokens: Sequence[str],
+    values: Sequence[float],
+    colours: ColourScale,
+    chosen: int | None,
+    notes: Sequence[str],
+    columns: int,
+) -> Spec:
+    texts = [legible(token) for token in tokens]
+    numbered = len(texts) <= NUMBERED_UP_TO
+    boxes = flow(texts, columns, least=[len(str(p)) for p in range(len(texts))] if numbered else ())
+    grid = Grid(columns, boxes[-1].line + 1 if boxes else 1, numbered)
+    records = box_records(boxes, texts, values, colours)
+    for record, note in zip(records, notes, strict=False):
+        record["note"] = legible(note)
+    place = [shown_index("position", "position"), shown_name("token", "token")]
+    told = [shown_name("note", "note")] if notes else []
     return {
-        "height": lines * PITCH + BAR,
-        "datasets": {
-            "tokens": [r for r in wide if r["ink"]],
-            "missing": [r for r in wide if not r["ink"]],
-            "chosen": [r for r in wide if r["position"] == chosen],
-        },
-        "layer": _layers(colours, columns, lines, ("position",)),
+        "height": grid.height(colours),
+        "datasets": {**_split(records), "chosen": [r for r in records if r["position"] == chosen]},
+        "layer": [
+            *box_layers(grid, colours, fields=("position",), place=place, told=told),
+            *outline_layers("chosen", grid, "halo", "chosen"),
+        ],
     }
 
 
-def _flow(
-    tokens: Sequence[str], values: Sequence[float], colours: ColourScale, notes: Sequence[str], columns: int
-) -> list[Record]:
-    records: list[Record] = []
-    x = row = 0
-    for position, (token, value, ink) in enumerate(zip(tokens, values, ink_on(colours, values), strict=True)):
-        text = legible(token)
-        width = min(units(text), columns)
-        if x + width > columns:
-            x, row = 0, row + 1
-        records.append(
-            {
-                "position": position,
-                "token": isolated(text),
-                "x": x,
-                "x1": x + width,
-                "row": row,
-                "ink": ink,
-                "note": notes[position] if notes else "",
-                **({"value": value} if math.isfinite(value) else {}),
-            }
-        )
-        x += width
-        if "↵" in token:
-            x, row = 0, row + 1
-    return records
+def token_rows(
+    texts: Sequence[TokenRow], colours: ColourScale, *, chosen: tuple[int, int] | None = None
+) -> Spec:
+    """Several texts under each other, one line each, with a label and the strongest value before it.
 
-
-def _layers(colours: ColourScale, columns: int, lines: int, fields: Sequence[str]) -> list[Spec]:
-    x = number_channel("x", scale={"domain": [0, columns], "nice": False, "zero": False}, axis=None)
-    y = number_channel("top", scale={"domain": [0, lines], "reverse": True, "nice": False}, axis=None)
-    edges = [
-        {"calculate": "datum.row + 0.08", "as": "top"},
-        {"calculate": "datum.row + 0.92", "as": "bottom"},
-    ]
-    middle = [
-        {"calculate": "(datum.x + datum.x1) / 2", "as": "middle"},
-        {"calculate": "datum.row + 0.5", "as": "centre"},
-    ]
-    box = {"x": x, "x2": {"field": "x1"}, "y": y, "y2": {"field": "bottom"}}
-    place = {"x": {**x, "field": "middle"}, "y": {**y, "field": "centre"}}
-    font = {
-        "fontSize": {"expr": f"min(height / {lines} * 0.52, width / {columns} / 0.62)"},
-        "baseline": "middle",
-    }
-    shown = [shown_index("position", "position"), shown_name("token", "token")]
-    live = mark_layer(
-        "tokens", "rect", "tile", look={"cursor": "pointer"}, **box, color=colour_channel(colours),
-        tooltip=[*shown, shown_number("value", legible(colours.heading)), shown_name("note", "note")],
-    )  # fmt: skip
-    live["params"] = cell_selection(*fields)
-    layers = [
-        live,
-        mark_layer("missing", "rect", "missing", **box, tooltip=[*shown, shown_name("note", "note")]),
-        mark_layer("chosen", "rect", "chosen", **box),
-    ]
-    text = {"field": "token"}
-    ink = {"field": "ink", "type": "nominal", "scale": None}
-    return [
-        *({**layer, "transform": edges} for layer in layers),
-        {
-            **mark_layer("tokens", "text", "token-text", look=font, **place, text=text, color=ink),
-            "transform": middle,
-        },
-        {**mark_layer("missing", "text", "token-text", look=font, **place, text=text), "transform": middle},
-    ]
-
-
-def token_rows(texts: Sequence[TokenRow], colours: ColourScale) -> Spec:
-    """Several texts under each other, one line each, with their labels and values before them.
+    The strongest token of every line is framed. What does not fit around the centre is left out, and an
+    ellipsis says so.
 
     Args:
         texts: from top to bottom.
-        colours: the shared scale.
+        colours: the one scale of all.
+        chosen: (row, position) of the token to outline.
 
     Returns:
-        Specification without looks; clicks select `cell` with fields row and position.
+        Specification without looks; clicks select `cell` with the fields row (index of the text) and position.
     """
-    columns = 110
-    records: list[Record] = []
-    for row, text in enumerate(texts):
-        line = _flow(text.tokens, text.values, colours, (), 10**6)
-        records += [
-            {**r, "row": row, "x": r["x"] + 20, "x1": r["x1"] + 20, "position": r["position"] + text.start}
-            for r in line
-            if r["x1"] + 20 <= columns
-        ]
     return {
-        "height": len(texts) * PITCH + BAR,
-        "datasets": {
-            "tokens": [r for r in records if r["ink"]],
-            "missing": [r for r in records if not r["ink"]],
-            "chosen": [],
-        },
-        "layer": _layers(colours, columns, len(texts), ("row", "position")),
+        **_stacked(texts, colours, chosen, COLUMNS, LABEL),
+        "narrow": _stacked(texts, colours, chosen, NARROW_COLUMNS, NARROW_LABEL),
     }
+
+
+def _stacked(
+    texts: Sequence[TokenRow],
+    colours: ColourScale,
+    chosen: tuple[int, int] | None,
+    columns: int,
+    label_limit: int,
+) -> Spec:
+    labels = [cut(legible(text.label), label_limit) for text in texts]
+    lead = max((letters(label) for label in labels), default=0) + VALUE
+    grid = Grid(columns, max(1, len(texts)))
+    lines = [_line(row, text, colours, lead, columns) for row, text in enumerate(texts)]
+    records = [record for line in lines for record in line if "token" in record]
+    heads = [_head(row, text, labels[row], lead) for row, text in enumerate(texts)]
+    place = [shown_name("label", "text"), shown_index("position", "position"), shown_name("token", "token")]
+    return {
+        "height": grid.height(colours),
+        "datasets": {
+            **_split(records),
+            "heads": heads,
+            "rests": [record for line in lines for record in line if "rest" in record],
+            "strongest": [r for r in records if r["strongest"]],
+            "chosen": [r for r in records if (r["row"], r["position"]) == chosen],
+        },
+        "layer": [
+            *box_layers(grid, colours, fields=("row", "position"), place=place),
+            text_layer("heads", "label", "token-label", grid, look={"align": "left"}),
+            text_layer("heads", "value", "token-value", grid, look={"align": "right"}, at="x1"),
+            text_layer("rests", "rest", "token-rest", grid, look={"align": "center"}, at="centre"),
+            *outline_layers("strongest", grid, "strongest"),
+            *outline_layers("chosen", grid, "halo", "chosen"),
+        ],
+    }
+
+
+def _line(row: int, text: TokenRow, colours: ColourScale, lead: int, columns: int) -> list[Record]:
+    """The boxes of one text behind its label, and ellipses where it was cut."""
+    if not text.tokens:
+        return []
+    tokens, inks = [legible(token) for token in text.tokens], ink_on(colours, text.values)
+    strongest = text.strongest
+    seen = in_view(tokens, text.centre if text.centre is not None else strongest or 0, columns - lead - 2)
+    records: list[Record] = []
+    start = lead + 1
+    for index in seen:
+        shown = cut(tokens[index], columns - lead - 2)
+        end = start + letters(shown)
+        record = box_record(
+            Box(index, shown, row, start, end), tokens[index], text.values[index], inks[index]
+        )
+        more = {"row": row, "position": text.start + index, "label": legible(text.label)}
+        records.append({**record, **more, "strongest": index == strongest})
+        start = end
+    rests = [lead] * (seen.start > 0) + [start] * (seen.stop < len(tokens))
+    return records + [{"rest": CUT, "line": row, "x": at, "x1": at + 1} for at in rests]
+
+
+def _head(row: int, text: TokenRow, label: str, lead: int) -> Record:
+    """What stands before a line."""
+    value = number(text.values[text.strongest]) if text.strongest is not None else ""
+    return {"line": row, "label": isolated(label), "value": value, "x": 0, "x1": lead - 1}
+
+
+def _split(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Tokens with and without a number."""
+    return {
+        "tokens": [record for record in records if "value" in record],
+        "missing": [record for record in records if "value" not in record],
+    }
+
+
+def _check_lengths(tokens: Sequence[str], values: Sequence[float], notes: Sequence[str]) -> None:
+    if len(values) != len(tokens) or len(notes) not in (0, len(tokens)):
+        raise ValueError(f"{len(tokens)} tokens, {len(values)} values and {len(notes)} notes")
