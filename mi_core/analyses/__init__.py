@@ -26,6 +26,9 @@ from mi_core.analyses.logit_lens_steps_result import LogitLensStepsInputs, Logit
 from mi_core.analyses.next_token_inputs import NextTokenInputs
 from mi_core.analyses.next_token_result import NextTokenResult
 from mi_core.analyses.prediction_sweep_result import PredictionSweepInputs, PredictionSweepResult
+from mi_core.analyses.tuned_lens import TunedLens
+from mi_core.analyses.tuned_lens_inputs import TunedLensSaveInputs, TunedLensTrainInputs
+from mi_core.analyses.tuned_lens_result import TunedLensTrainResult
 
 if TYPE_CHECKING:
     from mi_core.analyses.causal_trace_average_run import causal_trace_average
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
     from mi_core.analyses.logit_lens_steps_run import logit_lens_steps
     from mi_core.analyses.next_token_run import next_token
     from mi_core.analyses.prediction_sweep_run import prediction_sweep
+    from mi_core.analyses.tuned_lens_save import tuned_lens_train_and_save
+    from mi_core.analyses.tuned_lens_store import lenses_of, open_lens, save_lens
+    from mi_core.analyses.tuned_lens_train import tuned_lens_train
 
 __all__ = [
     "KINDS",
@@ -68,18 +74,32 @@ __all__ = [
     "Reading",
     "Step",
     "TraceGrid",
+    "TunedLens",
+    "TunedLensSaveInputs",
+    "TunedLensTrainInputs",
+    "TunedLensTrainResult",
     "causal_trace",
     "causal_trace_average",
     "causal_trace_plan",
     "inspect_cost",
     "inspect_model",
+    "lenses_of",
     "logit_lens",
     "logit_lens_steps",
     "next_token",
+    "open_lens",
     "prediction_sweep",
+    "save_lens",
+    "tuned_lens_train",
+    "tuned_lens_train_and_save",
 ]
 
 _NEEDS_TORCH = {
+    "lenses_of": "mi_core.analyses.tuned_lens_store",
+    "open_lens": "mi_core.analyses.tuned_lens_store",
+    "save_lens": "mi_core.analyses.tuned_lens_store",
+    "tuned_lens_train": "mi_core.analyses.tuned_lens_train",
+    "tuned_lens_train_and_save": "mi_core.analyses.tuned_lens_save",
     "inspect_cost": "mi_core.analyses.inspect_run",
     "inspect_model": "mi_core.analyses.inspect_run",
     "next_token": "mi_core.analyses.next_token_run",

@@ -34,8 +34,6 @@ class TunedLensTrainInputs:
         start: a tuned lens to go on from, by name or folder; "" = zero, the plain lens.
         seed: of the split and of the order.
         bos: whether each context begins with a BOS token; "auto" = as the tokenizer does.
-        save_as: name under which the lens is saved beside the model; "" = it is not saved.
-        replace: allow that an older lens of that name is replaced.
     """
 
     texts: tuple[str, ...]
@@ -50,8 +48,6 @@ class TunedLensTrainInputs:
     start: str = ""
     seed: int = 0
     bos: Bos = "auto"
-    save_as: str = ""
-    replace: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no model could be trained with."""
@@ -108,13 +104,33 @@ class TunedLensTrainInputs:
         if unknown or not isinstance(values.get("texts"), list):
             problem = f"has unknown fields {unknown}" if unknown else "has no list of texts"
             raise InputError(f"The description of the training {problem}")
-        for name in ("text_name", "start", "save_as"):
+        for name in ("text_name", "start"):
             if not isinstance(values.get(name, ""), str):
                 raise InputError(f"The training's {name.replace('_', ' ')} is not text")
         try:
             return cls(**{**values, "texts": tuple(values["texts"])})
         except TypeError as error:
             raise InputError("The description of the training is damaged", why=str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class TunedLensSaveInputs(TunedLensTrainInputs):
+    """The name of the lens, besides its training."""
+
+    save_as: str = "tuned"
+    replace: bool = False
+
+    @property
+    def training(self) -> TunedLensTrainInputs:
+        """The training alone: saving changes no number."""
+        names = [field.name for field in fields(TunedLensTrainInputs)]
+        return TunedLensTrainInputs(**{name: getattr(self, name) for name in names})
+
+
+# The command line takes the help of its options from here.
+TunedLensSaveInputs.__doc__ = f"""{TunedLensTrainInputs.__doc__}    save_as: name of the lens.
+        replace: allow that an older lens of this name is replaced.
+    """
 
 
 def _check_texts(texts: object) -> None:

@@ -34,7 +34,7 @@ def origin_warnings(origin: LensOrigin, model: LoadedModel) -> tuple[str, ...]:
     the name.
     """
     trained = f"This lens was trained on {origin.base_model[:80]!r}"
-    if origin.fingerprint is not None and model.fingerprint:
+    if origin.fingerprint and model.fingerprint:
         if origin.fingerprint == model.fingerprint:
             return ()
         return (

@@ -18,7 +18,7 @@ Cost: one forward pass per batch, and per layer about 6 * tokens * d_model * d_v
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -30,9 +30,9 @@ from mi_core.analyses.tuned_lens_inputs import TunedLensTrainInputs
 from mi_core.analyses.tuned_lens_measure import kl_of, measure, pieces, states_of, target
 from mi_core.analyses.tuned_lens_quality import finished_result, quality_of
 from mi_core.analyses.tuned_lens_result import TunedLensTrainResult
-from mi_core.analyses.tuned_lens_store import open_lens, save_folder, save_lens
+from mi_core.analyses.tuned_lens_store import open_lens
 from mi_core.analyses.tuned_lens_text import Batches, Split, count_tokens, split_text
-from mi_core.errors import Cancelled, InputError
+from mi_core.errors import Cancelled
 from mi_core.model.model import LoadedModel
 
 OnTrainStep = Callable[[Step[TunedLensTrainResult]], None]
@@ -50,8 +50,6 @@ def tuned_lens_train(
 ) -> TunedLensTrainResult:
     """Train a tuned lens; the module docstring has the formula.
 
-    With `inputs.save_as` the lens is saved at the end (also when stopped), see `tuned_lens_store`.
-
     Args:
         model: a loaded model.
         inputs: text and settings.
@@ -61,25 +59,14 @@ def tuned_lens_train(
         The lens and its quality; after `Cancelled` the best until then (`result.cancelled`).
 
     Raises:
-        InputError: too little text, a name that is taken, a lens that does not fit.
+        InputError: too little text, or a lens to start from that does not fit.
         SiteMissing: the model's tail cannot be used.
         Cancelled: stopped before the plain lens was measured, so that there is nothing to keep.
         OutOfMemory: the device is too small for one context.
     """
-    if inputs.save_as:
-        folder = save_folder(model, inputs.save_as)
-        if folder.exists() and not inputs.replace:  # told before minutes are spent
-            raise InputError(
-                f"There is a lens {inputs.save_as!r} already",
-                fix="Choose another name, or allow that it is replaced",
-            )
     training = _Training.begin(model, inputs, on_step)
     cancelled = training.run()
-    result = training.result(cancelled=cancelled)
-    if inputs.save_as and result.lens is not None:
-        saved = save_lens(model, result.lens, replace=inputs.replace)
-        result = replace(result, saved_to=str(saved))
-    return result
+    return training.result(cancelled=cancelled)
 
 
 def training_flops(
@@ -230,7 +217,7 @@ class _Training:
         best_weight, best_bias, best_step = self.best_weight, self.best_bias, self.best_step
         if best_weight is None or best_bias is None or best_step is None or self.plain_sums is None:
             raise Cancelled
-        lens = TunedLens(self.inputs.save_as or "tuned", best_weight, best_bias)
+        lens = TunedLens("tuned", best_weight, best_bias)
         weight, bias = (torch.from_numpy(part).to(self.model.device) for part in (best_weight, best_bias))
         # Without a tick: a stopped training still says how good what it kept is.
         tuned = measure(

@@ -1,0 +1,41 @@
+"""Train a tuned lens and save it beside the model, in one go: what the page and the command line do."""
+
+from dataclasses import replace
+
+from mi_core.analyses.tuned_lens_inputs import TunedLensSaveInputs
+from mi_core.analyses.tuned_lens_result import TunedLensTrainResult
+from mi_core.analyses.tuned_lens_store import save_folder, save_lens
+from mi_core.analyses.tuned_lens_train import OnTrainStep, tuned_lens_train
+from mi_core.errors import InputError
+from mi_core.model.model import LoadedModel
+
+
+def tuned_lens_train_and_save(
+    model: LoadedModel, inputs: TunedLensSaveInputs, *, on_step: OnTrainStep | None = None
+) -> TunedLensTrainResult:
+    """Train a lens, and save what came out (also after `Cancelled`) as `tuned_lens_store` says.
+
+    Args:
+        model: a loaded model.
+        inputs: training and name.
+        on_step: see `tuned_lens_train`.
+
+    Returns:
+        The result of the training, with `saved_to`.
+
+    Raises:
+        InputError: the name is taken or cannot be one, which is told before the training; or see
+            `tuned_lens_train`.
+    """
+    folder = save_folder(model, inputs.save_as)
+    if folder.exists() and not inputs.replace:
+        raise InputError(
+            f"There is a lens {inputs.save_as!r} already",
+            why=f"in {str(folder.parent)!r}",
+            fix="Choose another name, or allow that it is replaced",
+        )
+    result = tuned_lens_train(model, inputs.training, on_step=on_step)
+    if result.lens is None:
+        return result
+    saved = save_lens(model, result.lens.renamed(inputs.save_as), replace=inputs.replace)
+    return replace(result, saved_to=str(saved))
