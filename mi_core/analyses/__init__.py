@@ -7,14 +7,23 @@ for.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mi_core.analyses.attention_inputs import HEAD_METRICS, SHOWS, AttentionInputs
+from mi_core.analyses.attention_result import AttentionResult
 from mi_core.analyses.cases import Case, PromptSet
 from mi_core.analyses.causal_trace_average_inputs import ROLES, CausalTraceAverageInputs
 from mi_core.analyses.causal_trace_average_types import CausalTraceAverageResult
 from mi_core.analyses.causal_trace_inputs import KIND_LABELS, KINDS, METRICS, CausalTraceInputs, MetricInfo
 from mi_core.analyses.causal_trace_parts import AnswerTokens, Check, PlanFigures, Reading, TraceGrid
 from mi_core.analyses.causal_trace_result import CausalTraceResult, Step
+from mi_core.analyses.composition import COMPOSITION_KINDS, CompositionInputs, CompositionResult
+from mi_core.analyses.copying_scores import CopyingScoresInputs, CopyingScoresResult
+from mi_core.analyses.head_scores_inputs import HeadScoresInputs
+from mi_core.analyses.head_scores_result import HeadScoresResult
+from mi_core.analyses.head_views import HeadViewsInputs, HeadViewsResult
 from mi_core.analyses.inspect_inputs import InspectInputs
 from mi_core.analyses.inspect_result import InspectResult
+from mi_core.analyses.inspect_weight_inputs import InspectWeightInputs
+from mi_core.analyses.inspect_weight_result import InspectWeightResult
 from mi_core.analyses.logit_lens_inputs import (
     LENS_SITES,
     STATISTIC_INFO,
@@ -31,9 +40,15 @@ from mi_core.analyses.tuned_lens_inputs import TunedLensSaveInputs, TunedLensTra
 from mi_core.analyses.tuned_lens_result import TunedLensTrainResult
 
 if TYPE_CHECKING:
+    from mi_core.analyses.attention_run import attention_patterns, window_around
     from mi_core.analyses.causal_trace_average_run import causal_trace_average
     from mi_core.analyses.causal_trace_run import causal_trace, causal_trace_plan
+    from mi_core.analyses.composition_run import composition, composition_seconds
+    from mi_core.analyses.copying_scores_run import copying_scores, copying_seconds
+    from mi_core.analyses.head_scores_run import head_scores
+    from mi_core.analyses.head_views_run import head_views
     from mi_core.analyses.inspect_run import inspect_cost, inspect_model
+    from mi_core.analyses.inspect_weight_run import inspect_weight, inspect_weight_cost
     from mi_core.analyses.logit_lens_run import logit_lens
     from mi_core.analyses.logit_lens_steps_run import logit_lens_steps
     from mi_core.analyses.next_token_run import next_token
@@ -43,22 +58,37 @@ if TYPE_CHECKING:
     from mi_core.analyses.tuned_lens_train import tuned_lens_train
 
 __all__ = [
+    "COMPOSITION_KINDS",
+    "HEAD_METRICS",
     "KINDS",
     "KIND_LABELS",
     "LENS_SITES",
     "METRICS",
     "ROLES",
+    "SHOWS",
     "STATISTICS",
     "STATISTIC_INFO",
     "AnswerTokens",
+    "AttentionInputs",
+    "AttentionResult",
     "Case",
     "CausalTraceAverageInputs",
     "CausalTraceAverageResult",
     "CausalTraceInputs",
     "CausalTraceResult",
     "Check",
+    "CompositionInputs",
+    "CompositionResult",
+    "CopyingScoresInputs",
+    "CopyingScoresResult",
+    "HeadScoresInputs",
+    "HeadScoresResult",
+    "HeadViewsInputs",
+    "HeadViewsResult",
     "InspectInputs",
     "InspectResult",
+    "InspectWeightInputs",
+    "InspectWeightResult",
     "LensWord",
     "LogitLensInputs",
     "LogitLensResult",
@@ -78,11 +108,20 @@ __all__ = [
     "TunedLensSaveInputs",
     "TunedLensTrainInputs",
     "TunedLensTrainResult",
+    "attention_patterns",
     "causal_trace",
     "causal_trace_average",
     "causal_trace_plan",
+    "composition",
+    "composition_seconds",
+    "copying_scores",
+    "copying_seconds",
+    "head_scores",
+    "head_views",
     "inspect_cost",
     "inspect_model",
+    "inspect_weight",
+    "inspect_weight_cost",
     "lenses_of",
     "logit_lens",
     "logit_lens_steps",
@@ -92,9 +131,20 @@ __all__ = [
     "save_lens",
     "tuned_lens_train",
     "tuned_lens_train_and_save",
+    "window_around",
 ]
 
 _NEEDS_TORCH = {
+    "composition": "mi_core.analyses.composition_run",
+    "composition_seconds": "mi_core.analyses.composition_run",
+    "copying_scores": "mi_core.analyses.copying_scores_run",
+    "copying_seconds": "mi_core.analyses.copying_scores_run",
+    "head_views": "mi_core.analyses.head_views_run",
+    "attention_patterns": "mi_core.analyses.attention_run",
+    "head_scores": "mi_core.analyses.head_scores_run",
+    "window_around": "mi_core.analyses.attention_run",
+    "inspect_weight": "mi_core.analyses.inspect_weight_run",
+    "inspect_weight_cost": "mi_core.analyses.inspect_weight_run",
     "lenses_of": "mi_core.analyses.tuned_lens_store",
     "open_lens": "mi_core.analyses.tuned_lens_store",
     "save_lens": "mi_core.analyses.tuned_lens_store",

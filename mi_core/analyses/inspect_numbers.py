@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 CHUNK = 1 << 22
+FLOPS_PER_SECOND = 5e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,11 @@ def singular_values(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, " ra
     for part in tall.split(max(2 * width, CHUNK // width)):
         triangle = torch.linalg.qr(torch.cat([triangle, double(part)]), mode="r").R
     return torch.linalg.svdvals(triangle).cpu()
+
+
+def decomposition_seconds(flops: float) -> float:
+    """How long singular values take, roughly and from above (two CPU cores; a GPU is faster)."""
+    return flops / FLOPS_PER_SECOND
 
 
 def singular_flops(shape: tuple[int, ...]) -> float:

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from mi_core.analyses.inspect_parts import (
     WeightInfo,
 )
 from mi_core.analyses.inspect_result import STATISTICS, EmbeddingNorms, InspectResult
+from mi_core.analyses.plain_fields import from_plain
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
 from mi_core.errors import InputError
 from mi_core.provenance import Provenance
@@ -111,7 +111,7 @@ def from_json(text: str | bytes) -> InspectResult:
 
 def _build(record: Mapping[str, Any]) -> InspectResult:
     parts: dict[str, Any] = {
-        name: tuple(_plain(kind, one) for one in record[name]) for name, kind in _PARTS.items()
+        name: tuple(from_plain(kind, one) for one in record[name]) for name, kind in _PARTS.items()
     }
     count, edges = len(parts["weights"]), len(record["norm_edges"])
     provenance = record["provenance"]
@@ -127,7 +127,7 @@ def _build(record: Mapping[str, Any]) -> InspectResult:
         norm_edges=decode_array(record["norm_edges"], "float64", (edges,), "norm_edges"),
         embeddings=tuple(_norms(one) for one in record["embeddings"]),
         vocabulary={int(token_id): str(text) for token_id, text in record["vocabulary"].items()},
-        architecture=_plain(Architecture, record["architecture"]),
+        architecture=from_plain(Architecture, record["architecture"]),
         replay=bool(record["replay"]),
         parameters=int(record["parameters"]),
         load_seconds=float(record["load_seconds"]),
@@ -146,29 +146,3 @@ def _norms(values: Mapping[str, Any]) -> EmbeddingNorms:
         for name in _NORM_ARRAYS
     }
     return EmbeddingNorms(str(values["name"]), **numbers, **arrays)
-
-
-def _plain(kind: Any, values: Mapping[str, Any]) -> Any:
-    """A flat dataclass from JSON values, every one of the type that its field is declared with."""
-    types = get_type_hints(kind)
-    if set(values) != set(types):
-        raise ValueError(f"fields of {kind.__name__} are {sorted(values)}")
-    read = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    for name, value in read.items():
-        if not _fits(value, types[name]):
-            raise ValueError(f"{name} of {kind.__name__} is {value!r:.40}")
-    return kind(**read)
-
-
-def _fits(value: Any, declared: Any) -> bool:
-    """Whether a JSON value has a declared type: plain, optional, a Literal, or a tuple of such."""
-    origin, inside = get_origin(declared), get_args(declared)
-    if origin is Literal:
-        return value in inside
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(one, inside[0]) for one in value)
-    if origin is UnionType:
-        return any(_fits(value, one) for one in inside)
-    if declared is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, declared) and not (declared is int and isinstance(value, bool))

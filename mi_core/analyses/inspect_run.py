@@ -29,7 +29,14 @@ from mi_core.analyses.inspect_config import config_keys
 from mi_core.analyses.inspect_embeddings import embedding_norms, norm_histograms
 from mi_core.analyses.inspect_inputs import InspectInputs
 from mi_core.analyses.inspect_memory import device_memory
-from mi_core.analyses.inspect_numbers import Moments, merged, moments_of, singular_flops, singular_values
+from mi_core.analyses.inspect_numbers import (
+    Moments,
+    decomposition_seconds,
+    merged,
+    moments_of,
+    singular_flops,
+    singular_values,
+)
 from mi_core.analyses.inspect_parts import Proof, SiteInfo, WeightInfo
 from mi_core.analyses.inspect_result import STATISTICS, EmbeddingNorms, InspectResult
 from mi_core.analyses.inspect_weights import NamedWeight, named_weights
@@ -42,7 +49,6 @@ from mi_core.visible import visible_token
 OnStep = Callable[[Step[InspectResult]], None]
 
 NUMBERS_PER_SECOND = 3e8
-FLOPS_PER_SECOND = 5e9  # float64 decompositions on two cores; a GPU is faster, so this is an upper estimate
 
 Row = tuple[WeightInfo, tuple[float, ...]]
 
@@ -56,7 +62,7 @@ def inspect_cost(model: LoadedModel, inputs: InspectInputs) -> float:
         if inputs.per_head:
             heads = [weight for weight in weights if weight.by_head]
             flops += sum(len(one.tensor) * singular_flops(tuple(one.tensor.shape[1:])) for one in heads)
-        seconds += flops / FLOPS_PER_SECOND
+        seconds += decomposition_seconds(flops)
     return seconds
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mi_core.analyses.inspect_parts import Role, WeightInfo
-from mi_core.errors import ModelError, SiteMissing
+from mi_core.errors import InputError, ModelError, SiteMissing
 from mi_core.model.model import LoadedModel
 from mi_core.model.structure import Structure, child
 from mi_core.model.weights import NAMES, tied, weight
@@ -75,6 +75,32 @@ def named_weights(model: LoadedModel) -> list[NamedWeight]:
         else:
             found.append(_by_own_name(model, name, parameter))
     return sorted([*found, *_tied_unembedding(model, owners)], key=lambda piece: _place(piece.info))
+
+
+def find_weight(model: LoadedModel, full_name: str) -> tuple[WeightInfo, Tensor]:
+    """A weight, or one head's part of it, by its full name.
+
+    Raises:
+        InputError: the model has no such weight.
+        ModelError: kind "unsupported": its numbers are not in memory.
+    """
+    for weight_ in named_weights(model):
+        heads = range(len(weight_.tensor)) if weight_.by_head else ()
+        parts = [(weight_.info, weight_.matrix)]
+        parts += [(weight_.head_info(head), lambda head=head: weight_.tensor[head]) for head in heads]
+        for info, tensor in parts:
+            if info.full_name == full_name:
+                if not weight_.in_memory:
+                    raise ModelError(
+                        f"The numbers of {full_name} are not in memory",
+                        kind="unsupported",
+                        fix="Load the model without offloading",
+                    )
+                return info, tensor()
+    raise InputError(
+        f"There is no weight called {full_name!r:.100}",
+        fix="Names are as in the table of weights, such as blocks.0.attn.W_Q",
+    )
 
 
 class _Owners:
