@@ -3,11 +3,32 @@
 from functools import cache
 from pathlib import Path
 
-from mi_core.analyses.cases import PromptSet
+from mi_core.analyses.cases import Case, PromptSet
 from mi_core.errors import InputError
 from mi_core.importers.prompt_files import read_prompt_file
 
 FACTS = Path(__file__).resolve().parents[2] / "assets" / "atlas" / "facts.json"
+
+FIVE_QUESTIONS = PromptSet(
+    "Five questions",
+    (
+        Case("The capital of France is", "France", " Paris", name="capital", relation="geography"),
+        Case("Barack Obama was born in", "Barack Obama", " Hawaii", name="birthplace", relation="people"),
+        Case(
+            "The largest planet in the solar system is", "planet", " Jupiter", name="planet", relation="science"
+        ),
+        Case("Water freezes at zero degrees", "Water", " Celsius", name="water", relation="science"),
+        Case(
+            "def fibonacci(n):\n    return n if n < 2 else fibonacci(n - 1) + fibonacci(n -",
+            "fibonacci",
+            " 2",
+            name="fibonacci",
+            relation="code",
+        ),
+    ),
+    "short questions of five kinds, for any model",
+)
+"""Questions that most language models can answer; the bundled model knows only what it was trained on."""
 
 
 @cache
