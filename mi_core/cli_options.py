@@ -112,6 +112,31 @@ ANALYSES: dict[str, Analysis] = {
         },
         extras=(Extra("limit", 60, "how many prompts at most, even over relations"),),
     ),
+    "attention": Analysis(
+        help="every head's attention over a prompt, what it moves, and numbers that tell heads apart",
+        inputs="mi_core.analyses:AttentionInputs",
+        function="mi_core.analyses:attention_patterns",
+    ),
+    "head-scores": Analysis(
+        help="kinds of heads (induction, previous token, ...) found on repeated random tokens",
+        inputs="mi_core.analyses:HeadScoresInputs",
+        function="mi_core.analyses:head_scores",
+    ),
+    "copying-scores": Analysis(
+        help="score how far every head copies what it reads, from its weights",
+        inputs="mi_core.analyses:CopyingScoresInputs",
+        function="mi_core.analyses:copying_scores",
+    ),
+    "head-views": Analysis(
+        help="read the strongest directions of a head's OV or QK weights through the vocabulary",
+        inputs="mi_core.analyses:HeadViewsInputs",
+        function="mi_core.analyses:head_views",
+    ),
+    "composition": Analysis(
+        help="score which head reads what which earlier head writes, from their weights",
+        inputs="mi_core.analyses:CompositionInputs",
+        function="mi_core.analyses:composition",
+    ),
 }
 
 

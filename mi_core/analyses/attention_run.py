@@ -15,6 +15,7 @@ pattern. Memory: layers * heads * window^2 numbers per prompt.
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 from mi_core.analyses.attention_checks import attention_checks
 from mi_core.analyses.attention_inputs import AttentionInputs
@@ -76,7 +77,9 @@ def attention_patterns(
         target = sides[0].target if sides else None
         sides.append(side_numbers(model, inputs, prompt, span, target=target, on_layer=on_layer))
     first = sides[0]
-    second = {} if len(sides) < 2 else {f"second_{name}": array for name, array in sides[1].arrays().items()}
+    second: dict[str, Any] = {}
+    if len(sides) > 1:
+        second = {f"second_{name}": array for name, array in sides[1].arrays().items()}
     return AttentionResult(
         inputs=inputs,
         provenance=Provenance.of(model),
