@@ -59,6 +59,24 @@ def prompt_cases(_model: "LoadedModel", options: Mapping[str, Any], text: str) -
     return read_prompt_file(data, Path(text).name).sample(options["limit"], options["seed"]).cases
 
 
+def lens_texts(_model: "LoadedModel", _options: Mapping[str, Any], text: str) -> tuple[str, ...]:
+    """The texts of `--texts`: "bundled", or the documents of a text file.
+
+    Raises:
+        InputError: the file cannot be read, or is no text.
+    """
+    from mi_core.analyses.tuned_lens_inputs import MAX_FILE_BYTES, documents_of
+    from mi_core.batch.texts import bundled_texts
+
+    if text == "bundled":
+        return tuple(one.text for one in bundled_texts().texts)
+    try:
+        with Path(text).open("rb") as file:
+            return documents_of(file.read(MAX_FILE_BYTES + 1))
+    except OSError as error:
+        raise InputError(f"{text!r:.200} cannot be read", why=error.strerror or "unknown cause") from error
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Extra:
     """An option that is no field of the Inputs but helps to resolve one.
@@ -111,6 +129,12 @@ ANALYSES: dict[str, Analysis] = {
             "cases": (prompt_cases, '"facts" (the bundled ones), or a prompt file (CSV or JSON)'),
         },
         extras=(Extra("limit", 60, "how many prompts at most, even over relations"),),
+    ),
+    "tuned-lens-train": Analysis(
+        help="train a tuned lens on a text and save it beside the model",
+        inputs="mi_core.analyses:TunedLensSaveInputs",
+        function="mi_core.analyses:tuned_lens_train_and_save",
+        text_fields={"texts": (lens_texts, '"bundled", or a text file (blank lines separate documents)')},
     ),
     "attention": Analysis(
         help="every head's attention over a prompt, what it moves, and numbers that tell heads apart",

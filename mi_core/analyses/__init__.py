@@ -15,11 +15,11 @@ from mi_core.analyses.causal_trace_average_types import CausalTraceAverageResult
 from mi_core.analyses.causal_trace_inputs import KIND_LABELS, KINDS, METRICS, CausalTraceInputs, MetricInfo
 from mi_core.analyses.causal_trace_parts import AnswerTokens, Check, PlanFigures, Reading, TraceGrid
 from mi_core.analyses.causal_trace_result import CausalTraceResult, Step
-from mi_core.analyses.composition import COMPOSITION_KINDS, CompositionInputs, CompositionResult
-from mi_core.analyses.copying_scores import CopyingScoresInputs, CopyingScoresResult
+from mi_core.analyses.composition_result import COMPOSITION_KINDS, CompositionInputs, CompositionResult
+from mi_core.analyses.copying_scores_result import CopyingScoresInputs, CopyingScoresResult
 from mi_core.analyses.head_scores_inputs import HeadScoresInputs
 from mi_core.analyses.head_scores_result import HeadScoresResult
-from mi_core.analyses.head_views import HeadViewsInputs, HeadViewsResult
+from mi_core.analyses.head_views_result import HeadViewsInputs, HeadViewsResult
 from mi_core.analyses.inspect_inputs import InspectInputs
 from mi_core.analyses.inspect_result import InspectResult
 from mi_core.analyses.inspect_weight_inputs import InspectWeightInputs

@@ -1,8 +1,8 @@
 """Exact algebra of low-rank circuits W = A B (A [d_model r], B [r d_model]) without making W. Torch, float64.
 
-    SVD:        A = Q_a R_a, B^T = Q_b R_b, R_a R_b^T = U S V^T  =>  W = (Q_a U) S (Q_b V)^T
-    norm:       ||A B||_F^2 = trace((A^T A) (B B^T))
-    eigenvalues of G A B (G any matrix): those of the small B G A, and zeros
+SVD:        A = Q_a R_a, B^T = Q_b R_b, R_a R_b^T = U S V^T  =>  W = (Q_a U) S (Q_b V)^T
+norm:       ||A B||_F^2 = trace((A^T A) (B B^T))
+eigenvalues of G A B (G any matrix): those of the small B G A, and zeros
 """
 
 import torch

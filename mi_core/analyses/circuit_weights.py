@@ -67,7 +67,7 @@ class Gain:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerCircuits:
-    """The factors of every head of a layer, float64, gains folded; key/value heads repeated for their queries.
+    """The factors of every head of a layer, float64, gains folded; key/value heads repeated.
 
     Attributes:
         query, key, value: [head, d_model, d_head].

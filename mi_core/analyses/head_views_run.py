@@ -1,4 +1,4 @@
-"""Reads one head's OV or QK circuit through the vocabulary; see `head_views` for the formula.
+"""Reads one head's OV or QK circuit through the vocabulary; see `head_views_result` for the formula.
 
 Cost: two QR decompositions of [d_model d_head], one SVD of [d_head d_head] and 4 * d_vocab * d_model *
 directions floating-point operations; the weights of one layer in float64 are held meanwhile. No prompt is
@@ -19,7 +19,7 @@ from mi_core.analyses.causal_trace_result import Step
 from mi_core.analyses.circuit_algebra import frobenius, low_rank_svd
 from mi_core.analyses.circuit_vocabulary import read_embedding, read_unembedding
 from mi_core.analyses.circuit_weights import LayerCircuits, layer_circuits, weights_check
-from mi_core.analyses.head_views import HeadViewsInputs, HeadViewsResult
+from mi_core.analyses.head_views_result import HeadViewsInputs, HeadViewsResult
 from mi_core.errors import Cancelled, InputError
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
@@ -208,6 +208,6 @@ def _warnings(inputs: HeadViewsInputs, directions: _Directions, *, cancelled: bo
     if twins:
         listed = ", ".join(f"{i} and {i + 1}" for i in twins)
         yield (
-            f"Directions {listed} are almost equally strong (within {ALMOST_EQUAL:.0%}): any rotation of them "
-            "is as good, so read them together, not one by one."
+            f"Directions {listed} are almost equally strong (within {ALMOST_EQUAL:.0%}): any rotation of "
+            "them is as good, so read them together, not one by one."
         )

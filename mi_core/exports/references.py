@@ -45,6 +45,25 @@ BIBTEX: Mapping[str, str] = {
   eprint = {2301.04213},
   archiveprefix = {arXiv}
 }""",
+    "elhage2021mathematical": """@article{elhage2021mathematical,
+  title = {A Mathematical Framework for Transformer Circuits},
+  author = {Elhage, Nelson and Nanda, Neel and Olsson, Catherine and Henighan, Tom and Joseph, Nicholas
+    and Mann, Ben and Askell, Amanda and Bai, Yuntao and Chen, Anna and Conerly, Tom and DasSarma, Nova
+    and Drain, Dawn and Ganguli, Deep and Hatfield-Dodds, Zac and Hernandez, Danny and Jones, Andy
+    and Kernion, Jackson and Lovitt, Liane and Ndousse, Kamal and Amodei, Dario and Brown, Tom
+    and Clark, Jack and Kaplan, Jared and McCandlish, Sam and Olah, Chris},
+  journal = {Transformer Circuits Thread},
+  year = {2021},
+  url = {https://transformer-circuits.pub/2021/framework/index.html}
+}""",
+    "belrose2023eliciting": """@misc{belrose2023eliciting,
+  title = {Eliciting Latent Predictions from Transformers with the Tuned Lens},
+  author = {Belrose, Nora and Furman, Zach and Smith, Logan and Halawi, Danny and Ostrovsky, Igor
+    and McKinney, Lev and Biderman, Stella and Steinhardt, Jacob},
+  year = {2023},
+  eprint = {2303.08112},
+  archiveprefix = {arXiv}
+}""",
 }
 CAUSAL_TRACE = (
     "meng2022locating",

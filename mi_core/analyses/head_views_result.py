@@ -61,8 +61,8 @@ class HeadViewsInputs:
         k: tokens at each end of each direction.
     """
 
-    layer: int
-    head: int
+    layer: int = 0
+    head: int = 0
     circuit: Circuit = "OV"
     directions: int = 5
     k: int = 10
@@ -90,12 +90,11 @@ class HeadViewsInputs:
         """The inverse of `to_dict`.
 
         Raises:
-            InputError: an unknown or missing field, or a value that is refused.
+            InputError: an unknown field, or a value that is refused.
         """
         unknown = sorted(set(values) - {one.name for one in fields(cls)})
-        if unknown or not {"layer", "head"} <= set(values):
-            problem = f"has unknown fields {unknown}" if unknown else "names no layer and head"
-            raise InputError(f"The description of the head view {problem}")
+        if unknown:
+            raise InputError(f"The description of the head view has unknown fields {unknown}")
         return cls(**values)
 
 
