@@ -1,5 +1,6 @@
 """What a user chooses for training a tuned lens."""
 
+import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -13,6 +14,7 @@ RATES: dict[Optimizer, float] = {"sgd": 1.0, "adam": 1e-3}
 
 MAX_TEXTS = 100_000
 MAX_CHARACTERS = 20_000_000
+MAX_FILE_BYTES = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,3 +145,28 @@ def _check_texts(texts: object) -> None:
             "There is too much text",
             fix=f"Give at most {MAX_TEXTS:,} texts and {MAX_CHARACTERS:,} characters",
         )
+
+
+def documents_of(data: bytes) -> tuple[str, ...]:
+    """The documents of a text file: blank lines separate them.
+
+    Args:
+        data: content of the file, UTF-8.
+
+    Raises:
+        InputError: too big, or no text in UTF-8.
+    """
+    if len(data) > MAX_FILE_BYTES:
+        raise InputError(f"The text file is larger than {MAX_FILE_BYTES // 1_000_000} MB")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            "The file is no text in UTF-8", why=f"byte {error.start:,} does not fit", fix="Save it as UTF-8"
+        ) from error
+    if "\0" in text:
+        raise InputError("The file is no text", why="it holds zero bytes")
+    parts = re.split(r"\n[ \t]*(?:\n[ \t]*)+", text.replace("\r\n", "\n"))
+    documents = tuple(part.strip("\n") for part in parts if part.strip())
+    _check_texts(documents)
+    return documents
