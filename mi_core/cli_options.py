@@ -77,6 +77,25 @@ def lens_texts(_model: "LoadedModel", _options: Mapping[str, Any], text: str) ->
         raise InputError(f"{text!r:.200} cannot be read", why=error.strerror or "unknown cause") from error
 
 
+def text_set(_model: "LoadedModel", options: Mapping[str, Any], text: str) -> tuple[Any, ...]:
+    """The texts of `--texts`: "diverse" (the bundled ones), or a file; at most `--limit` of them.
+
+    Raises:
+        InputError: the file cannot be read, or a text of it does not fit.
+    """
+    from mi_core.batch.texts import bundled_texts
+    from mi_core.importers.text_files import MAX_FILE_BYTES, read_text_file
+
+    if text == "diverse":
+        return bundled_texts().texts[: options["limit"]]
+    try:
+        with Path(text).open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{text!r:.200} cannot be read", why=error.strerror or "unknown cause") from error
+    return read_text_file(data, Path(text).name).texts[: options["limit"]]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Extra:
     """An option that is no field of the Inputs but helps to resolve one.
@@ -160,6 +179,34 @@ ANALYSES: dict[str, Analysis] = {
         help="score which head reads what which earlier head writes, from their weights",
         inputs="mi_core.analyses:CompositionInputs",
         function="mi_core.analyses:composition",
+    ),
+    "neurons": Analysis(
+        help="find the most active MLP neurons of every layer over a set of texts",
+        inputs="mi_core.analyses:NeuronSurveyInputs",
+        function="mi_core.analyses:neuron_survey",
+        text_fields={
+            "texts": (text_set, '"diverse" (the bundled ones), or a file of texts (TXT, CSV or JSON)')
+        },
+        extras=(Extra("limit", 5000, "how many texts at most"),),
+    ),
+    "neuron": Analysis(
+        help="look at one MLP neuron over a set of texts: contexts, histogram, vocabulary",
+        inputs="mi_core.analyses:NeuronInputs",
+        function="mi_core.analyses:neuron",
+        text_fields={
+            "texts": (text_set, '"diverse" (the bundled ones), or a file of texts (TXT, CSV or JSON)')
+        },
+        extras=(Extra("limit", 5000, "how many texts at most"),),
+    ),
+    "neuron-text": Analysis(
+        help="one MLP neuron's activation at every token of a text",
+        inputs="mi_core.analyses:NeuronTextInputs",
+        function="mi_core.analyses:neuron_text",
+    ),
+    "neuron-prompt": Analysis(
+        help="the most active MLP neurons at every token and layer of a prompt",
+        inputs="mi_core.analyses:NeuronPromptInputs",
+        function="mi_core.analyses:neuron_prompt",
     ),
 }
 

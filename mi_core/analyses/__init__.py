@@ -32,6 +32,16 @@ from mi_core.analyses.logit_lens_inputs import (
 )
 from mi_core.analyses.logit_lens_result import LensWord, LogitLensResult
 from mi_core.analyses.logit_lens_steps_result import LogitLensStepsInputs, LogitLensStepsResult
+from mi_core.analyses.neuron_inputs import (
+    NeuronInputs,
+    NeuronPromptInputs,
+    NeuronSurveyInputs,
+    NeuronTextInputs,
+)
+from mi_core.analyses.neuron_prompt_result import NeuronPromptResult
+from mi_core.analyses.neuron_result import NeuronResult
+from mi_core.analyses.neuron_survey_result import NeuronSurveyResult
+from mi_core.analyses.neuron_text_result import NeuronTextResult
 from mi_core.analyses.next_token_inputs import NextTokenInputs
 from mi_core.analyses.next_token_result import NextTokenResult
 from mi_core.analyses.prediction_sweep_result import PredictionSweepInputs, PredictionSweepResult
@@ -51,6 +61,10 @@ if TYPE_CHECKING:
     from mi_core.analyses.inspect_weight_run import inspect_weight, inspect_weight_cost
     from mi_core.analyses.logit_lens_run import logit_lens
     from mi_core.analyses.logit_lens_steps_run import logit_lens_steps
+    from mi_core.analyses.neuron_prompt_run import neuron_prompt
+    from mi_core.analyses.neuron_run import neuron
+    from mi_core.analyses.neuron_survey_run import neuron_survey, neuron_survey_cost
+    from mi_core.analyses.neuron_text_run import neuron_text
     from mi_core.analyses.next_token_run import next_token
     from mi_core.analyses.prediction_sweep_run import prediction_sweep
     from mi_core.analyses.tuned_lens_save import tuned_lens_train_and_save
@@ -95,6 +109,14 @@ __all__ = [
     "LogitLensStepsInputs",
     "LogitLensStepsResult",
     "MetricInfo",
+    "NeuronInputs",
+    "NeuronPromptInputs",
+    "NeuronPromptResult",
+    "NeuronResult",
+    "NeuronSurveyInputs",
+    "NeuronSurveyResult",
+    "NeuronTextInputs",
+    "NeuronTextResult",
     "NextTokenInputs",
     "NextTokenResult",
     "PlanFigures",
@@ -125,6 +147,11 @@ __all__ = [
     "lenses_of",
     "logit_lens",
     "logit_lens_steps",
+    "neuron",
+    "neuron_prompt",
+    "neuron_survey",
+    "neuron_survey_cost",
+    "neuron_text",
     "next_token",
     "open_lens",
     "prediction_sweep",
@@ -152,6 +179,11 @@ _NEEDS_TORCH = {
     "tuned_lens_train_and_save": "mi_core.analyses.tuned_lens_save",
     "inspect_cost": "mi_core.analyses.inspect_run",
     "inspect_model": "mi_core.analyses.inspect_run",
+    "neuron": "mi_core.analyses.neuron_run",
+    "neuron_prompt": "mi_core.analyses.neuron_prompt_run",
+    "neuron_survey": "mi_core.analyses.neuron_survey_run",
+    "neuron_survey_cost": "mi_core.analyses.neuron_survey_run",
+    "neuron_text": "mi_core.analyses.neuron_text_run",
     "next_token": "mi_core.analyses.next_token_run",
     "causal_trace_average": "mi_core.analyses.causal_trace_average_run",
     "causal_trace": "mi_core.analyses.causal_trace_run",

@@ -1,0 +1,212 @@
+"""A look at one neuron as a table and as JSON, and back. Called through `NeuronResult`."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mi_core.analyses.causal_trace_parts import Check
+from mi_core.analyses.neuron_inputs import NeuronInputs
+from mi_core.analyses.neuron_result import NeuronResult, Vocabulary
+from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
+from mi_core.errors import InputError
+from mi_core.provenance import Provenance
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = "lantern/neuron"
+VERSION = 1
+ARRAYS = (
+    "text_index",
+    "text_category",
+    "text_length",
+    "text_first",
+    "activations",
+    "edges",
+    "counts",
+    "category_mean",
+    "category_low",
+    "category_high",
+)
+"""Every array of the result, by its name in the record."""
+
+
+def to_frame(result: NeuronResult) -> "pd.DataFrame":
+    """Tidy table: the activation at every token, bins, kinds of text, then the vocabulary."""
+    import pandas as pd  # only tables need it
+
+    parts = [part for part in (token_frame(result), histogram_frame(result), category_frame(result))]
+    frame = pd.concat([*parts, vocabulary_frame(result)], ignore_index=True)
+    whole = {name: "Int64" for name in ("text", "position", "token_id", "n", "texts")}
+    return frame.astype(whole).assign(layer=result.inputs.layer, neuron=result.inputs.neuron)
+
+
+def token_frame(result: NeuronResult) -> "pd.DataFrame":
+    """One row per token of the set."""
+    import pandas as pd
+
+    rows = result.text_of
+    return pd.DataFrame(
+        {
+            "quantity": "activation",
+            "text": result.text_index[rows],
+            "category": np.array(result.categories, dtype=object)[result.text_category[rows]],
+            "position": result.position_of,
+            "token": list(result.tokens),
+            "value": result.activations.astype(float),
+            "unit": "activation",
+            "counted": result.counted,
+        }
+    )
+
+
+def histogram_frame(result: NeuronResult) -> "pd.DataFrame":
+    """One row per bin and kind of text."""
+    import pandas as pd
+
+    parts = [
+        {
+            "quantity": "tokens in bin",
+            "category": category,
+            "from": result.edges[:-1],
+            "to": result.edges[1:],
+            "value": result.counts[kind].astype(float),
+            "unit": "tokens",
+            "n": int(result.token_counts[kind]),
+        }
+        for kind, category in enumerate(result.categories)
+    ]
+    return pd.concat([pd.DataFrame(part) for part in parts], ignore_index=True)
+
+
+def category_frame(result: NeuronResult) -> "pd.DataFrame":
+    """One row per kind of text, with its band and n."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {
+            "quantity": "mean",
+            "category": list(result.categories),
+            "value": result.category_mean,
+            "low": result.category_low,
+            "high": result.category_high,
+            "unit": "activation",
+            "n": result.token_counts,
+            "texts": result.text_counts,
+        }
+    )
+
+
+def vocabulary_frame(result: NeuronResult) -> "pd.DataFrame":
+    """One row per promoted or suppressed token."""
+    import pandas as pd
+
+    words, parts = result.vocabulary, []
+    for name in ("promoted", "suppressed"):
+        parts.append(
+            pd.DataFrame(
+                {
+                    "quantity": name,
+                    "token": list(getattr(words, name)),
+                    "token_id": getattr(words, f"{name}_ids"),
+                    "value": getattr(words, f"{name}_effects"),
+                    "unit": "logits per unit of activation",
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def to_json(result: NeuronResult) -> str:
+    """The whole result as JSON text."""
+    words = result.vocabulary
+    fields: dict[str, Any] = {
+        "inputs": result.inputs.to_dict(),
+        "provenance": None if result.provenance is None else result.provenance.to_dict(),
+        "n_layers": result.n_layers,
+        "d_mlp": result.d_mlp,
+        "gated": result.gated,
+        "categories": list(result.categories),
+        **{name: encode_array(getattr(result, name)) for name in ARRAYS},
+        "tokens": list(result.tokens),
+        "vocabulary": {
+            name: encode_array(value) if isinstance(value, np.ndarray) else value
+            for name, value in asdict(words).items()
+        },
+        "warnings": list(result.warnings),
+        "checks": [asdict(check) for check in result.checks],
+        "seconds": result.seconds,
+        "cancelled": result.cancelled,
+    }
+    return dump_record(SCHEMA, VERSION, fields)
+
+
+def from_json(text: str | bytes) -> NeuronResult:
+    """The inverse of `to_json`.
+
+    Raises:
+        InputError: anything that `to_json` would not have written.
+    """
+    record = load_record(text, SCHEMA, VERSION)
+    try:
+        return _build(record)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise InputError(
+            "The record of the neuron is damaged", why=f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _build(record: Mapping[str, Any]) -> NeuronResult:
+    inputs, provenance = NeuronInputs.from_dict(record["inputs"]), record["provenance"]
+    texts, kinds = len(record["text_index"]), len(record["categories"])
+    shapes = {
+        **{name: (texts,) for name in ("text_index", "text_category", "text_length", "text_first")},
+        **{name: (kinds,) for name in ("category_mean", "category_low", "category_high")},
+        "activations": (len(record["activations"]),),
+        "edges": (inputs.bins + 1,),
+        "counts": (kinds, inputs.bins),
+    }
+    return NeuronResult(
+        inputs=inputs,
+        provenance=None if provenance is None else Provenance.from_dict(provenance),
+        n_layers=int(record["n_layers"]),
+        d_mlp=int(record["d_mlp"]),
+        gated=bool(record["gated"]),
+        categories=tuple(str(name) for name in record["categories"]),
+        **{name: decode_array(record[name], _dtype(name), shapes[name], name) for name in ARRAYS},
+        tokens=tuple(str(token) for token in record["tokens"]),
+        vocabulary=_vocabulary(record["vocabulary"]),
+        warnings=tuple(str(warning) for warning in record["warnings"]),
+        checks=tuple(Check(str(c["name"]), bool(c["passed"]), str(c["detail"])) for c in record["checks"]),
+        seconds=float(record["seconds"]),
+        cancelled=bool(record["cancelled"]),
+    )
+
+
+def _dtype(name: str) -> str:
+    if name == "activations":
+        return "float32"
+    return "int64" if name.startswith("text_") or name == "counts" else "float64"
+
+
+def _vocabulary(fields: Mapping[str, Any]) -> Vocabulary:
+    arrays = {}
+    for name in ("promoted", "suppressed"):
+        shape = (len(fields[name]),)
+        arrays[f"{name}_ids"] = decode_array(fields[f"{name}_ids"], "int64", shape, f"{name}_ids")
+        arrays[f"{name}_effects"] = decode_array(
+            fields[f"{name}_effects"], "float64", shape, f"{name}_effects"
+        )
+    return Vocabulary(
+        **arrays,
+        promoted=tuple(str(token) for token in fields["promoted"]),
+        suppressed=tuple(str(token) for token in fields["suppressed"]),
+        mean=float(fields["mean"]),
+        deviation=float(fields["deviation"]),
+        text=int(fields["text"]),
+        position=int(fields["position"]),
+        post_norm=bool(fields["post_norm"]),
+        problem=str(fields["problem"]),
+    )
