@@ -64,7 +64,43 @@ BIBTEX: Mapping[str, str] = {
   eprint = {2303.08112},
   archiveprefix = {arXiv}
 }""",
+    "nostalgebraist2020interpreting": """@misc{nostalgebraist2020interpreting,
+  title = {interpreting {GPT}: the logit lens},
+  author = {nostalgebraist},
+  howpublished = {LessWrong},
+  year = {2020},
+  url = {https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru/interpreting-gpt-the-logit-lens}
+}""",
+    "nanda2023attribution": """@misc{nanda2023attribution,
+  title = {Attribution Patching: Activation Patching At Industrial Scale},
+  author = {Nanda, Neel},
+  year = {2023},
+  url = {https://www.neelnanda.io/mechanistic-interpretability/attribution-patching}
+}""",
+    "syed2023attribution": """@misc{syed2023attribution,
+  title = {Attribution Patching Outperforms Automated Circuit Discovery},
+  author = {Syed, Aaquib and Rager, Can and Conmy, Arthur},
+  year = {2023},
+  eprint = {2310.10348},
+  archiveprefix = {arXiv}
+}""",
+    "nostalgebraist2020interpreting": """@misc{nostalgebraist2020interpreting,
+  title = {interpreting {GPT}: the logit lens},
+  author = {nostalgebraist},
+  howpublished = {LessWrong},
+  year = {2020},
+  url = {https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru/interpreting-gpt-the-logit-lens}
+}""",
+    "belrose2023eliciting": """@misc{belrose2023eliciting,
+  title = {Eliciting Latent Predictions from Transformers with the Tuned Lens},
+  author = {Belrose, Nora and Ostrovsky, Igor and McKinney, Lev and Furman, Zach and Smith, Logan and
+    Halawi, Danny and Biderman, Stella and Steinhardt, Jacob},
+  year = {2023},
+  eprint = {2303.08112},
+  archiveprefix = {arXiv}
+}""",
 }
+LOGIT_LENS = ("nostalgebraist2020interpreting", "belrose2023eliciting")
 CAUSAL_TRACE = (
     "meng2022locating",
     "vig2020investigating",
