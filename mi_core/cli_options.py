@@ -208,6 +208,11 @@ ANALYSES: dict[str, Analysis] = {
         inputs="mi_core.analyses:NeuronPromptInputs",
         function="mi_core.analyses:neuron_prompt",
     ),
+    "attribution": Analysis(
+        help="split the answer's logit into what embedding, attention, MLPs, heads and neurons contribute",
+        inputs="mi_core.analyses:AttributionInputs",
+        function="mi_core.analyses:attribution",
+    ),
 }
 
 

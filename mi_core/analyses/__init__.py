@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from mi_core.analyses.attention_inputs import HEAD_METRICS, SHOWS, AttentionInputs
 from mi_core.analyses.attention_result import AttentionResult
+from mi_core.analyses.attribution_inputs import AttributionInputs
+from mi_core.analyses.attribution_result import AttributionResult
 from mi_core.analyses.cases import Case, PromptSet
 from mi_core.analyses.causal_trace_average_inputs import ROLES, CausalTraceAverageInputs
 from mi_core.analyses.causal_trace_average_types import CausalTraceAverageResult
@@ -51,6 +53,7 @@ from mi_core.analyses.tuned_lens_result import TunedLensTrainResult
 
 if TYPE_CHECKING:
     from mi_core.analyses.attention_run import attention_patterns, window_around
+    from mi_core.analyses.attribution_run import attribution
     from mi_core.analyses.causal_trace_average_run import causal_trace_average
     from mi_core.analyses.causal_trace_run import causal_trace, causal_trace_plan
     from mi_core.analyses.composition_run import composition, composition_seconds
@@ -85,6 +88,8 @@ __all__ = [
     "AnswerTokens",
     "AttentionInputs",
     "AttentionResult",
+    "AttributionInputs",
+    "AttributionResult",
     "Case",
     "CausalTraceAverageInputs",
     "CausalTraceAverageResult",
@@ -131,6 +136,7 @@ __all__ = [
     "TunedLensTrainInputs",
     "TunedLensTrainResult",
     "attention_patterns",
+    "attribution",
     "causal_trace",
     "causal_trace_average",
     "causal_trace_plan",
@@ -162,6 +168,7 @@ __all__ = [
 ]
 
 _NEEDS_TORCH = {
+    "attribution": "mi_core.analyses.attribution_run",
     "composition": "mi_core.analyses.composition_run",
     "composition_seconds": "mi_core.analyses.composition_run",
     "copying_scores": "mi_core.analyses.copying_scores_run",
