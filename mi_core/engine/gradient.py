@@ -81,12 +81,13 @@ def gradients(
         value = score(logits)
         found = torch.autograd.grad(value, list(zeros.values()), allow_unused=True)
     check_fired(session, fixed)
+    values = {place: session.captured[place].detach().reshape(zero.shape) for place, zero in zeros.items()}
     return Gradients(
         float(value.detach()),
         logits.detach(),
-        {place: session.captured[place].detach().reshape(zeros[place].shape) for place in places},
+        values,
         {
-            place: torch.zeros_like(zero) if gradient is None else gradient
-            for (place, zero), gradient in zip(zeros.items(), found, strict=True)
+            place: torch.zeros_like(values[place]) if gradient is None else gradient.to(values[place].device)
+            for place, gradient in zip(zeros, found, strict=True)
         },
     )
