@@ -56,14 +56,6 @@ BIBTEX: Mapping[str, str] = {
   year = {2021},
   url = {https://transformer-circuits.pub/2021/framework/index.html}
 }""",
-    "belrose2023eliciting": """@misc{belrose2023eliciting,
-  title = {Eliciting Latent Predictions from Transformers with the Tuned Lens},
-  author = {Belrose, Nora and Furman, Zach and Smith, Logan and Halawi, Danny and Ostrovsky, Igor
-    and McKinney, Lev and Biderman, Stella and Steinhardt, Jacob},
-  year = {2023},
-  eprint = {2303.08112},
-  archiveprefix = {arXiv}
-}""",
     "nostalgebraist2020interpreting": """@misc{nostalgebraist2020interpreting,
   title = {interpreting {GPT}: the logit lens},
   author = {nostalgebraist},
@@ -83,13 +75,6 @@ BIBTEX: Mapping[str, str] = {
   year = {2023},
   eprint = {2310.10348},
   archiveprefix = {arXiv}
-}""",
-    "nostalgebraist2020interpreting": """@misc{nostalgebraist2020interpreting,
-  title = {interpreting {GPT}: the logit lens},
-  author = {nostalgebraist},
-  howpublished = {LessWrong},
-  year = {2020},
-  url = {https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru/interpreting-gpt-the-logit-lens}
 }""",
     "belrose2023eliciting": """@misc{belrose2023eliciting,
   title = {Eliciting Latent Predictions from Transformers with the Tuned Lens},
