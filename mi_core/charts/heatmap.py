@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mi_core.charts.colours import ColourScale, colour_channel
+from mi_core.charts.ink import ink_on
 from mi_core.charts.layers import (
     cell_selection,
     mark_layer,
@@ -25,13 +26,15 @@ from mi_core.charts.layers import (
     shown_number,
 )
 from mi_core.charts.panels import Strip
-from mi_core.charts.text import legible, literal, number, pick_expression
+from mi_core.charts.text import isolated, legible, literal, number, pick_expression
 
 Spec = dict[str, Any]
 
 CANVAS_FROM = 1500  # cells; above it a canvas is faster than SVG nodes
 AROUND = 124  # screen height of titles, axis and colour bar
 DENSE_FROM = 60  # columns in all; above it cell borders would hide the cells
+# More columns (28 px wide on a page) or rows than this, and texts in the cells could not be read.
+TEXT_COLUMNS, TEXT_ROWS = 25, 56
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,8 @@ class Axis:
         labels: text of every position, made for the eye; may repeat.
         ids: number of every position that a selection returns; default 0, 1, 2...
         marked: indices drawn in bold, such as the subject's tokens.
-        names: text of every position for the tooltip; default `labels`.
+        names: text of every position for the tooltip; default `labels`. Columns that are called by their
+            numbers are told by number.
         whole: never cut a label short; for labels that we write ourselves.
     """
 
@@ -73,8 +77,9 @@ class Panel:
         title: printed above it.
         values: NaN where nothing was computed.
         hues: colours of this panel alone, from low to high, on the shared domain; empty = the scale's.
-        texts: printed in the cells, a row of texts per row; None = none.
-        notes: a line more for the tooltip of every cell, a row of lines per row; None = none.
+        texts: printed into the cells where they are large enough, and in the tooltip; a row of texts per row.
+        notes: a line more for the tooltip of every cell; a row of notes per row.
+        missing: what the tooltip says of a cell that is NaN.
     """
 
     key: str
@@ -83,6 +88,15 @@ class Panel:
     hues: tuple[str, ...] = ()
     texts: tuple[tuple[str, ...], ...] | None = None
     notes: tuple[tuple[str, ...], ...] | None = None
+    missing: str = "not run"
+
+    def __post_init__(self) -> None:
+        """One text and one note per cell, or none at all."""
+        for said in (self.texts, self.notes):
+            if said is not None and {len(row) for row in said} | {len(said)} - {len(self.values)} != {
+                self.values.shape[1]
+            }:
+                raise ValueError(f"panel {self.key!r} needs a text for each of {self.values.shape} cells")
 
 
 def heatmap(
@@ -112,9 +126,11 @@ def heatmap(
         if panel.values.shape != shape:
             raise ValueError(f"panel {panel.key!r} has shape {panel.values.shape}, the axes {shape}")
     strip = Strip(len(panels), len(columns.labels))
-    cells, missing = _records(panels, rows, columns, strip)
+    cells, missing = _records(panels, rows, columns, colours, strip)
+    written = strip.domain[1] <= TEXT_COLUMNS and shape[0] <= TEXT_ROWS
+    texts = written and any(panel.texts for panel in panels)
     return {
-        "height": height_for(shape[0]),
+        "height": height_for(shape[0]) + strip.slant(columns.labels),
         "datasets": {
             "cells": cells,
             "missing": missing,
@@ -125,6 +141,7 @@ def heatmap(
         "layer": [
             _grid_layer(panels, rows, columns, colours, strip),
             *([_value_layer(colours)] if show_values else []),
+            *([_text_layer(strip, shape[0])] if texts else []),
             _title_layer(strip, [legible(panel.title) for panel in panels]),
         ],
         **({"usermeta": {"embedOptions": {"renderer": "canvas"}}} if len(cells) > CANVAS_FROM else {}),
@@ -135,7 +152,7 @@ def _grid_layer(
     panels: Sequence[Panel], rows: Axis, columns: Axis, colours: ColourScale, strip: Strip
 ) -> Spec:
     """Cells, cells without a number, frames, and the outline of the chosen cell, on shared axes."""
-    no_number = _tooltip(rows, columns, shown_name("status", "value"))
+    no_number = _tooltip(panels, rows, columns, shown_name("status", "value"))
     across = number_channel("x", scale=strip.scale(), axis=strip.axis(columns.labels, columns.title))
     down = number_channel("y", scale=row_scale(len(rows.labels)), axis=row_axis(rows))
     return {
@@ -168,7 +185,7 @@ _EDGES_DENSE = _edges(after=0.55)
 
 
 def _records(
-    panels: Sequence[Panel], rows: Axis, columns: Axis, strip: Strip
+    panels: Sequence[Panel], rows: Axis, columns: Axis, colours: ColourScale, strip: Strip
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """One record per cell with a number, one per cell without."""
     cells: list[dict[str, Any]] = []
@@ -177,13 +194,35 @@ def _records(
         shared = {"kind": panel.key, "what": legible(panel.title)}
         for row, numbers in enumerate(panel.values.tolist()):
             of_row = {**shared, rows.field: rows.ids[row], "name": rows.names[row], "yc": row}
+            said = _said(panel, row, numbers, colours)
             for column, value in enumerate(numbers):
                 record = {**of_row, columns.field: columns.ids[column], "xc": strip.at(index, column)}
+                if _named(columns):
+                    record["column"] = columns.names[column]
+                record |= said[column]
                 if math.isfinite(value):
                     cells.append({**record, "value": value})
                 else:
-                    missing.append({**record, "status": "not run" if math.isnan(value) else "not finite"})
+                    missing.append({**record, "status": panel.missing if math.isnan(value) else "not finite"})
     return cells, missing
+
+
+def _said(panel: Panel, row: int, numbers: Sequence[float], colours: ColourScale) -> list[dict[str, str]]:
+    """Text, its ink and the note of every cell of a row, as far as the panel has them."""
+    said: list[dict[str, str]] = [{} for _ in numbers]
+    if panel.texts is not None:
+        inks = ink_on(replace(colours, hues=panel.hues or colours.hues), numbers)
+        for record, text, ink in zip(said, panel.texts[row], inks, strict=True):
+            record |= {"text": isolated(legible(text)), "ink": ink}
+    if panel.notes is not None:
+        for record, note in zip(said, panel.notes[row], strict=True):
+            record["note"] = legible(note)
+    return said
+
+
+def _named(columns: Axis) -> bool:
+    """Whether columns have names beyond their numbers, as tokens have and layers have not."""
+    return columns.names != tuple(map(str, columns.ids))
 
 
 def _cell_layers(
@@ -196,7 +235,7 @@ def _cell_layers(
         "transform": _EDGES_DENSE if dense else _EDGES,
         "params": cell_selection("kind", rows.field, columns.field),
         "mark": {"type": "rect", "cursor": "pointer"},
-        "encoding": {"tooltip": _tooltip(rows, columns, value)},
+        "encoding": {"tooltip": _tooltip(panels, rows, columns, value)},
     }
     if not any(panel.hues for panel in panels):
         live["mark"]["style"] = "tile-dense" if dense else "tile"
@@ -239,12 +278,31 @@ def _value_layer(colours: ColourScale) -> Spec:
     )
 
 
-def _tooltip(rows: Axis, columns: Axis, value: Spec) -> list[Spec]:
+def _text_layer(strip: Strip, rows: int) -> Spec:
+    """Texts in the cells, cut to the cell; none where a cell is too small for legible type."""
+    columns = strip.domain[1] - strip.domain[0]
+    size = f"min(height / {rows} * 0.5, width / {columns} / 3)"
+    look = {
+        "fontSize": {"expr": size},
+        "limit": {"expr": f"width / {columns} - 3"},
+        "opacity": {"expr": f"{size} < 4.5 ? 0 : 1"},
+    }
+    return mark_layer(
+        "cells", "text", "value", look=look,
+        x=number_channel("xc", axis=None), y=number_channel("yc", axis=None),
+        text={"field": "text"}, color={"field": "ink", "type": "nominal", "scale": None},
+    )  # fmt: skip
+
+
+def _tooltip(panels: Sequence[Panel], rows: Axis, columns: Axis, value: Spec) -> list[Spec]:
+    title = columns.title.lower()
     return [
         shown_name("what", "panel"),
         shown_name("name", rows.title.lower()),
-        shown_index(columns.field, columns.title.lower()),
+        shown_name("column", title) if _named(columns) else shown_index(columns.field, title),
+        *([shown_name("text", "text")] if any(panel.texts for panel in panels) else []),
         value,
+        *([shown_name("note", "note")] if any(panel.notes for panel in panels) else []),
     ]
 
 

@@ -1,6 +1,6 @@
-"""Lines over layers, positions or numbers; each has a colour, a dash and a point shape of its own.
+"""Lines over layers, positions or numbers; each with its colour, dash and shape of points.
 
-Lines are keyed by their place in the list, so two of one name stay apart. A value that is not finite is a gap.
+Lines are keyed by their place in the list, so two of one name stay apart. Values that are not finite are gaps.
 """
 
 import math
@@ -16,7 +16,7 @@ from mi_core.charts.layers import (
     shown_name,
     shown_number,
 )
-from mi_core.charts.panels import thinning
+from mi_core.charts.panels import TICKS, slant_height, text_axis, thinning
 from mi_core.charts.text import isolated, legible, literal, number, pick_expression
 from mi_core.charts.theme import DASHES, SHAPES
 from mi_core.charts.token_layout import cut, letters
@@ -98,8 +98,8 @@ def lines(
     if logarithmic:
         y["axis"]["values"] = _powers(*scale["domain"])
     return {
-        "height": _height(series, WIDE),
-        "narrow": {"height": _height(series, NARROW)},
+        "height": _height(series, WIDE) + slant_height(x_labels, len(x_labels)),
+        "narrow": {"height": _height(series, NARROW) + slant_height(x_labels, len(x_labels))},
         "datasets": {
             "points": points,
             "bands": [point for point in points if "low" in point],
@@ -174,27 +174,18 @@ def _x_channel(points: Sequence[Record], title: str, labels: Sequence[str]) -> S
     air = 0.5 if whole else 0.02 * (high - low) or 0.5
     axis: Spec = {"title": legible(title), "grid": False}
     if labels:
-        axis |= _label_axis(labels)
+        shown = [legible(label) for label in labels]
+        axis |= {
+            "values": list(range(0, len(labels), -(-len(labels) // TICKS))),
+            "labelOverlap": False,
+            **text_axis(shown, len(labels)),
+        }
     elif whole and high - low <= 1000:
         step = thinning(int(high - low) + 1, 1 if high - low < 24 else 2)
         axis |= {"values": list(range(int(low), int(high) + 1, step)), "format": "d"}
     return number_channel(
         "x", scale={"domain": [low - air, high + air], "nice": False, "zero": False}, axis=axis
     )
-
-
-def _label_axis(labels: Sequence[str]) -> Spec:
-    """Texts under the axis, slanted where they would touch, thinned where even that is too close."""
-    shown = [isolated(cut(legible(label), 16)) for label in labels]
-    slanted = sum(letters(text) + 2 for text in shown) > 100
-    step = -(-len(shown) // 48)
-    slant = {"labelAngle": -40, "labelAlign": "right"} if slanted else {"labelAngle": 0}
-    return {
-        "values": list(range(0, len(shown), step)),
-        "labelExpr": pick_expression(shown),
-        "labelOverlap": "parity" if slanted else False,
-        **slant,
-    }
 
 
 def _x_tooltip(title: str, labels: Sequence[str]) -> Spec:

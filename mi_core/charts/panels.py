@@ -10,9 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mi_core.charts.text import literal, pick_expression
+from mi_core.charts.text import isolated, literal, pick_expression
+from mi_core.charts.token_layout import cut, letters
 
 Spec = dict[str, Any]
+
+LABEL = 14  # letters of a text under an axis
+TICKS = 60  # texts along an axis at most
+FLAT = 110  # letters that fit beside each other under an axis; more stand aslant
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +59,29 @@ class Strip:
 
     def axis(self, labels: Sequence[str], title: str | None) -> Spec:
         """Axis below: the label of every column, thinned, starting again in every panel."""
-        step = thinning(self.columns, max((len(label) for label in labels), default=1))
+        index = f"round(datum.value) % {self.period}"
+        total = self.count * self.columns
+        if worded(labels):
+            step, look = -(-total // TICKS), text_axis(labels, total, index)
+        else:
+            step = thinning(self.columns, max((len(label) for label in labels), default=1))
+            look = {"labelExpr": pick_expression(labels, index)}
         shown = [
             self.at(panel, column) for panel in range(self.count) for column in range(0, self.columns, step)
         ]
         return {
             "values": shown,
-            "labelExpr": pick_expression(labels, f"round(datum.value) % {self.period}"),
+            **look,
             "title": title,
             "grid": False,
             "domain": False,
             "labelOverlap": False,
             "labelFlush": False,
         }
+
+    def slant(self, labels: Sequence[str]) -> int:
+        """Screen height that the labels below need more than numbers do, because they stand aslant."""
+        return slant_height(labels, self.count * self.columns) if worded(labels) else 0
 
     def title_axis(self, titles: Sequence[str]) -> Spec:
         """Axis above: one title over the middle of each panel."""
@@ -82,6 +97,37 @@ class Strip:
             "labelOverlap": False,
             "labelLimit": {"expr": f"width / {self.count} - 2"},
         }
+
+
+def worded(labels: Sequence[str]) -> bool:
+    """Whether labels are texts, which are all wanted, and not numbers, of which a few will do."""
+    return any(len(label) > 4 for label in labels)
+
+
+def text_axis(labels: Sequence[str], total: int, index: str = "datum.value") -> Spec:
+    """Labels of a horizontal axis of texts: side by side if they fit, else aslant, as many as fit.
+
+    Args:
+        labels: text of every position.
+        total: positions along the whole axis.
+        index: expression of the position of a label.
+    """
+    shown = pick_expression([isolated(cut(label, LABEL)) for label in labels], index)
+    if not slant_height(labels, total):
+        return {"labelExpr": shown}
+    # A line of type aslant takes one and a half of its height along the axis; type is smaller on paper.
+    step = f"ceil({min(total, TICKS)} * (width < 500 ? 11 : 18) / width)"
+    return {
+        "labelExpr": f"floor(({index}) / {-(-total // TICKS)}) % {step} ? '' : {shown}",
+        "labelAngle": -40,
+        "labelAlign": "right",
+    }
+
+
+def slant_height(labels: Sequence[str], total: int) -> int:
+    """Screen height of texts aslant under an axis; 0 where they fit side by side."""
+    longest = min(LABEL, max((letters(label) for label in labels), default=0))
+    return 0 if total * (longest + 1) <= FLAT else round(longest * 4.2)
 
 
 def thinning(count: int, label_length: int = 2) -> int:

@@ -134,7 +134,7 @@ def token_rows(
         chosen: (row, position) of the token to outline.
 
     Returns:
-        Specification without looks; clicks select `cell` with the fields row (index of the text) and position.
+        Specification without looks; clicks select `cell` with the fields row (of the text) and position.
     """
     return {
         **_stacked(texts, colours, chosen, COLUMNS, LABEL),
