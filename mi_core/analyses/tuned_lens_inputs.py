@@ -1,9 +1,10 @@
 """What a user chooses for training a tuned lens."""
 
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
+from mi_core.analyses.plain import check_choice, check_whole, inputs_from_dict, inputs_to_dict
 from mi_core.errors import InputError
 from mi_core.tokens import Bos
 
@@ -56,23 +57,12 @@ class TunedLensTrainInputs:
         if isinstance(self.texts, list):
             object.__setattr__(self, "texts", tuple(self.texts))
         _check_texts(self.texts)
-        for name, choices in (("optimizer", get_args(Optimizer)), ("bos", get_args(Bos))):
-            if getattr(self, name) not in choices:
-                raise InputError(
-                    f"{name} is {getattr(self, name)!r}", fix=f"Choose one of {', '.join(choices)}"
-                )
-        for name, low, high in (
-            ("steps", 0, 1_000_000),
-            ("batch_tokens", 16, 4_000_000),
-            ("context", 4, 100_000),
-            ("seed", 0, 2**32 - 1),
-        ):
-            value = getattr(self, name)
-            if type(value) is not int or not low <= value <= high:
-                raise InputError(
-                    f"{name.replace('_', ' ')} is {value!r}",
-                    fix=f"Give a whole number from {low} to {high:,}",
-                )
+        check_choice("optimizer", self.optimizer, get_args(Optimizer))
+        check_choice("BOS", self.bos, get_args(Bos))
+        check_whole("number of steps", self.steps, 0, 1_000_000)
+        check_whole("batch", self.batch_tokens, 16, 4_000_000)
+        check_whole("context", self.context, 4, 100_000)
+        check_whole("seed", self.seed, 0, 2**32 - 1)
         rate = self.learning_rate
         if rate is not None and not 0 < rate <= 100:
             raise InputError(f"The learning rate is {rate}", fix="Give a number above 0, up to 100")
@@ -93,7 +83,7 @@ class TunedLensTrainInputs:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, one per field."""
-        return {**asdict(self), "texts": list(self.texts)}
+        return inputs_to_dict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TunedLensTrainInputs":
@@ -102,17 +92,7 @@ class TunedLensTrainInputs:
         Raises:
             InputError: an unknown or missing field, or a value that is refused.
         """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown or not isinstance(values.get("texts"), list):
-            problem = f"has unknown fields {unknown}" if unknown else "has no list of texts"
-            raise InputError(f"The description of the training {problem}")
-        for name in ("text_name", "start"):
-            if not isinstance(values.get(name, ""), str):
-                raise InputError(f"The training's {name.replace('_', ' ')} is not text")
-        try:
-            return cls(**{**values, "texts": tuple(values["texts"])})
-        except TypeError as error:
-            raise InputError("The description of the training is damaged", why=str(error)) from error
+        return inputs_from_dict(cls, values, "training")
 
 
 @dataclass(frozen=True, slots=True)

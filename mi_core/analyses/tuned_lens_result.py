@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mi_core.analyses.causal_trace_parts import Check
+from mi_core.analyses.plain import checks_from, damage_told, provenance_from, texts_from
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
 from mi_core.analyses.tuned_lens import TunedLens
 from mi_core.analyses.tuned_lens_inputs import TunedLensTrainInputs
-from mi_core.errors import InputError
 from mi_core.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -197,12 +197,8 @@ class TunedLensTrainResult:
             InputError: not such a record, or damaged.
         """
         record = load_record(text, SCHEMA, VERSION)
-        try:
+        with damage_told("training"):
             return _build(record)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise InputError(
-                "The record of the training is damaged", why=f"{type(error).__name__}: {error}"
-            ) from error
 
 
 def _row(text: str, lens: str, layer: int, step: int | None, value: float) -> dict[str, Any]:
@@ -210,14 +206,14 @@ def _row(text: str, lens: str, layer: int, step: int | None, value: float) -> di
 
 
 def _build(record: Mapping[str, Any]) -> TunedLensTrainResult:
-    n_layers, provenance = int(record["n_layers"]), record["provenance"]
+    n_layers = int(record["n_layers"])
     steps, checks = len(record["loss"]), len(record["checked_steps"])
     per_layer: dict[str, Any] = {
         name: decode_array(record[name], "float64", (n_layers,), name) for name in PER_LAYER
     }
     return TunedLensTrainResult(
         inputs=TunedLensTrainInputs.from_dict(record["inputs"]),
-        provenance=None if provenance is None else Provenance.from_dict(provenance),
+        provenance=provenance_from(record["provenance"]),
         n_layers=n_layers,
         loss=decode_array(record["loss"], "float64", (steps, n_layers), "loss"),
         checked_steps=decode_array(record["checked_steps"], "int64", (checks,), "checked_steps"),
@@ -227,8 +223,8 @@ def _build(record: Mapping[str, Any]) -> TunedLensTrainResult:
         counts=TextCounts(**{name: int(value) for name, value in record["counts"].items()}),
         fingerprint=str(record["fingerprint"]),
         saved_to=str(record["saved_to"]),
-        warnings=tuple(str(warning) for warning in record["warnings"]),
-        checks=tuple(Check(str(c["name"]), bool(c["passed"]), str(c["detail"])) for c in record["checks"]),
+        warnings=texts_from(record["warnings"]),
+        checks=checks_from(record["checks"]),
         seconds=float(record["seconds"]),
         cancelled=bool(record["cancelled"]),
     )

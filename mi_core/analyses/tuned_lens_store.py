@@ -23,7 +23,6 @@ from mi_core.analyses.tuned_lens_files import (
     read_lens,
     write_lens,
 )
-from mi_core.analyses.tuned_lens_origin import origin_warnings
 from mi_core.errors import InputError, ModelError
 from mi_core.model.discovery import find
 
@@ -158,6 +157,8 @@ def open_lens(model: "LoadedModel", lens: str) -> TunedLens:
     Raises:
         InputError: there is none, or its files cannot be used (see `tuned_lens_files`).
     """
+    from mi_core.analyses.tuned_lens_origin import origin_warnings  # needs torch; listing lenses does not
+
     folder = _folder_of(model, lens)
     sizes = (model.dims.n_layers, model.dims.d_model)
     read = _read(folder, _state_of(folder), sizes)

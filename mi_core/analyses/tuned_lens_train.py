@@ -13,7 +13,7 @@ Quality: KL of the plain and the tuned lens on text that was neither learnt from
 bootstrap bands over contexts. A layer that is worse than the plain lens there is named in a warning.
 
 Cost: one forward pass per batch, and per layer about 6 * tokens * d_model * d_vocab floating-point operations
-(`training_flops`).
+(`tuned_lens_cost`).
 """
 
 import time
@@ -67,23 +67,6 @@ def tuned_lens_train(
     training = _Training.begin(model, inputs, on_step)
     cancelled = training.run()
     return training.result(cancelled=cancelled)
-
-
-def training_flops(
-    n_layers: int, d_model: int, d_vocab: int, inputs: TunedLensTrainInputs, n_parameters: int
-) -> float:
-    """Floating-point operations of a training: forward passes, and the unembedding there and back.
-
-    Args:
-        n_layers: of the model.
-        d_model: of the model.
-        d_vocab: of the model.
-        inputs: steps and batch.
-        n_parameters: weights of the model; a forward pass takes two operations for each and token.
-    """
-    tokens = inputs.steps * inputs.batch_tokens
-    per_layer = 4 * d_model * (d_vocab + 2 * d_model) + 20 * d_vocab  # there, back to h, and the softmax
-    return float(tokens) * (2.0 * n_parameters + (n_layers + 0.5) * per_layer)
 
 
 @dataclass(slots=True)

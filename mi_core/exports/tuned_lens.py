@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 REFERENCES = ("belrose2023eliciting",)
 
 QUALITY_READING = (
-    "A lens reads the residual state that enters a layer as if it were the last one: through the model's own "
-    "final norm and unembedding. The plain lens takes the state as it is. The tuned lens adds one affine map "
-    "per layer first, h + h W^T + b, trained so that the reading comes close to the model's final output "
-    "(Belrose et al., 2023). The height of a line is KL(model || lens) = sum over tokens v of p_v (log p_v - "
-    "log q_v), averaged over positions: how many nats the lens misses of what the model says in the end; 0 = "
-    "nothing. Where the tuned line is lower, the layer knew more than the plain lens could show. Both were "
-    "measured on text that was neither trained on nor used to decide when to stop. The first token of each "
-    "context was left out: models rest attention there. A lower line does not say that the model uses what the "
-    "lens finds."
+    "A lens reads the residual state that enters a layer as if it were the last one: through the model's "
+    "own final norm and unembedding. The plain lens takes the state as it is. The tuned lens adds one "
+    "affine map per layer first, h + h W^T + b, trained so that the reading comes close to the model's "
+    "final output (Belrose et al., 2023). The height of a line is KL(model || lens) = sum over tokens v "
+    "of p_v (log p_v - log q_v), averaged over positions: how many nats the lens misses of what the model"
+    " says in the end; 0 = nothing. Where the tuned line is lower, the layer knew more than the plain "
+    "lens could show. Both were measured on text that was neither trained on nor used to decide when to "
+    "stop. The first token of each context was left out: models rest attention there. A lower line does "
+    "not say that the model uses what the lens finds."
 )
 COURSE_READING = (
-    "KL(model || tuned lens) on a held-out text while the translators are trained; step 0 is the lens that the "
-    "training began with. Each layer keeps the translator of its own lowest point, so a curve that rises again "
-    "does no harm. The quality figure uses other text."
+    "KL(model || tuned lens) on a held-out text while the translators are trained; step 0 is the lens "
+    "that the training began with. Each layer keeps the translator of its own lowest point, so a curve "
+    "that rises again does no harm. The quality figure uses other text."
 )
 
 
@@ -51,11 +51,12 @@ def quality_figure(
 def course_figure(result: TunedLensTrainResult) -> Figure:
     """KL on the stopping text over steps."""
     counts, inputs = result.counts, result.inputs
+    shown = ", ".join(str(layer) for layer in charts.course_layers(result))
     caption = (
-        f"KL(model || tuned lens) at every check, in nats per token, on {counts.stopping_tokens:,} held-out "
-        f"tokens ({counts.stopping_contexts:,} contexts); 0 = the model's own output. {inputs.optimizer.upper()}"
-        f", {len(result.loss):,} of {inputs.steps:,} steps of about {inputs.batch_tokens:,} tokens. Shown: "
-        f"layers {', '.join(str(layer) for layer in charts.course_layers(result))}. "
+        f"KL(model || tuned lens) at every check, in nats per token, on {counts.stopping_tokens:,} "
+        f"held-out tokens ({counts.stopping_contexts:,} contexts); 0 = the model's own output. "
+        f"{inputs.optimizer.upper()}, {len(result.loss):,} of {inputs.steps:,} steps of about "
+        f"{inputs.batch_tokens:,} tokens. Shown: layers {shown}. "
         f"{model_sentence(result.provenance)}"
     )
     return _figure(
@@ -82,9 +83,10 @@ def quality_caption(result: TunedLensTrainResult, from_layer: int) -> str:
     )
     left_out = f" Layers below {from_layer} are not shown." if from_layer else ""
     return (
-        f"KL(model || lens) of the input of each layer, in nats per token; 0 = the model's own output. {trained}. "
-        f"Mean over {counts.validation_tokens:,} tokens in {counts.validation_contexts:,} held-out contexts of "
-        f"the same text; bands: 95 % bootstraps over contexts.{left_out} {model_sentence(result.provenance)}"
+        f"KL(model || lens) of the input of each layer, in nats per token; 0 = the model's own output. "
+        f"{trained}. Mean over {counts.validation_tokens:,} tokens in {counts.validation_contexts:,} "
+        f"held-out contexts of the same text; bands: 95 % bootstraps over contexts.{left_out} "
+        f"{model_sentence(result.provenance)}"
     )
 
 
