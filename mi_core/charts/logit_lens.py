@@ -61,7 +61,7 @@ def lens_scale(result: LogitLensResult, statistic: Statistic) -> ColourScale:
     info = STATISTIC_INFO[statistic]
     return ColourScale(
         quantity(result, statistic),
-        info.unit,
+        "" if info.unit == "rank" else info.unit,
         _domain(result, statistic),
         logarithmic=statistic == "rank",
     )

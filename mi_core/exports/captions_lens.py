@@ -4,7 +4,7 @@ from mi_core.analyses.logit_lens_inputs import STATISTIC_INFO, Statistic
 from mi_core.analyses.logit_lens_result import PLAIN, LogitLensResult
 from mi_core.analyses.logit_lens_steps_result import SERIAL, LogitLensStepsResult
 from mi_core.analyses.prediction_sweep_result import PredictionSweepResult
-from mi_core.charts.logit_lens import LOW_IS_BRIGHT, quantity
+from mi_core.charts.logit_lens import LOW_IS_BRIGHT, lens_scale
 from mi_core.charts.logit_lens_lines import MEASURES, Measure
 from mi_core.charts.text import legible, number, token_label
 from mi_core.exports.captions import model_sentence, quoted
@@ -52,7 +52,7 @@ def grid_caption(result: LogitLensResult, statistic: Statistic) -> str:
         f"{_lens(result)} of {quoted(result.inputs.prompt)}: {result.inputs.site} of "
         f"{len(result.layers)} of {result.n_layers} layers (rows) at {_shown(result)} (columns). "
         "Text: the top token.",
-        f"Colour: {legible(quantity(result, statistic))} [{info.unit}], {end}. {info.meaning}{_next(result)}",
+        f"Colour: {legible(lens_scale(result, statistic).heading)}, {end}. {info.meaning}{_next(result)}",
         model_sentence(result.provenance),
     ]).strip()  # fmt: skip
 
@@ -101,9 +101,9 @@ def sweep_caption(result: PredictionSweepResult, columns: range) -> str:
     """Caption of the sweep's grid."""
     return " ".join([
         f"Logit lens ({result.inputs.site}) at the last token of {len(columns)} of {result.n_prompts} "
-        f"prompts ({legible(result.inputs.set_name)}). Text: the layer's top token; colour: probability of the right "
-        "answer's first token, 0 to 1. Black disc: the right answer first is the top token; white dot: from "
-        "here on it stays.",
+        f"prompts ({legible(result.inputs.set_name)}). Text: the layer's top token; colour: probability of "
+        "the right answer's first token, 0 to 1. Black disc: the right answer first is the top token; white "
+        "dot: from here on it stays.",
         counts_sentence(result),
         model_sentence(result.provenance),
     ]).strip()  # fmt: skip
