@@ -4,10 +4,10 @@
 of the result.
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from mi_core.errors import InputError
+from mi_core.analyses.plain import check_choice, check_text, check_whole, inputs_from_dict, inputs_to_dict
 from mi_core.tokens import Bos
 
 Show = Literal["weights", "value_weighted", "contribution"]
@@ -160,22 +160,20 @@ class AttentionInputs:
 
     def __post_init__(self) -> None:
         """Refuse what no model could make sense of."""
-        for name, choices in (("show", SHOWS), ("bos", get_args(Bos))):
-            if getattr(self, name) not in choices:
-                raise InputError(
-                    f"{name} is {getattr(self, name)!r:.40}", fix=f"Choose one of {', '.join(choices)}"
-                )
-        _check_texts(self)
-        if not _is_whole(self.window) or not 1 <= self.window <= MAX_WINDOW:
-            raise InputError(f"The window has {self.window!r:.40} tokens", fix=f"Give 1 to {MAX_WINDOW}")
-        if self.window_start is not None and not (_is_whole(self.window_start) and self.window_start >= 0):
-            raise InputError(
-                f"The window starts at token {self.window_start!r:.40}", fix="Give a position from 0"
-            )
+        check_choice("show", self.show, SHOWS)
+        check_choice("bos", self.bos, get_args(Bos))
+        check_text("prompt", self.prompt, MAX_PROMPT_CHARACTERS, fix="Type a text")
+        for name in ("second_prompt", "answer", "distractor"):
+            if getattr(self, name) is not None:
+                shown = name.replace("_", " ")
+                check_text(shown, getattr(self, name), MAX_PROMPT_CHARACTERS, fix="Leave it out")
+        check_whole("window", self.window, 1, MAX_WINDOW)
+        if self.window_start is not None:
+            check_whole("window start", self.window_start, 0, 10_000_000)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, one per field."""
-        return asdict(self)
+        return inputs_to_dict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "AttentionInputs":
@@ -184,25 +182,4 @@ class AttentionInputs:
         Raises:
             InputError: an unknown or missing field, or a value that `AttentionInputs` refuses.
         """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown or "prompt" not in values:
-            problem = f"has unknown fields {unknown}" if unknown else "has no prompt"
-            raise InputError(f"The description of the attention {problem}")
-        return cls(**values)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _check_texts(inputs: AttentionInputs) -> None:
-    for name in ("prompt", "second_prompt", "answer", "distractor"):
-        text, shown = getattr(inputs, name), name.replace("_", " ")
-        if text is None and name != "prompt":
-            continue
-        if not isinstance(text, str) or not text:
-            raise InputError(
-                f"The {shown} is empty", fix="Type a text" if name == "prompt" else "Leave it out"
-            )
-        if len(text) > MAX_PROMPT_CHARACTERS:
-            raise InputError(f"The {shown} has more than {MAX_PROMPT_CHARACTERS:,} characters")
+        return inputs_from_dict(cls, values, "attention")

@@ -8,11 +8,10 @@ import numpy as np
 
 from mi_core.analyses.attention_inputs import HEAD_METRICS, METRIC_NAMES, AttentionInputs
 from mi_core.analyses.attention_result import AttentionResult
-from mi_core.analyses.causal_trace_parts import AnswerTokens, Check
+from mi_core.analyses.causal_trace_parts import AnswerTokens
+from mi_core.analyses.plain import checks_from, damage_told, provenance_from, texts_from, tokens_from
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
 from mi_core.errors import InputError
-from mi_core.provenance import Provenance
-from mi_core.tokens import Token
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,12 +91,8 @@ def from_json(text: str | bytes) -> AttentionResult:
         InputError: anything that `to_json` would not have written.
     """
     record = load_record(text, SCHEMA, VERSION)
-    try:
+    with damage_told("attention"):
         return _build(record)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise InputError(
-            "The record of the attention is damaged", why=f"{type(error).__name__}: {error}"
-        ) from error
 
 
 def _build(record: Mapping[str, Any]) -> AttentionResult:
@@ -117,31 +112,19 @@ def _build(record: Mapping[str, Any]) -> AttentionResult:
         for prefix in prefixes
         for name in ARRAYS
     }
-    provenance = record["provenance"]
     return AttentionResult(
         inputs=AttentionInputs.from_dict(record["inputs"]),
-        provenance=None if provenance is None else Provenance.from_dict(provenance),
-        tokens=tuple(_token(fields) for fields in record["tokens"]),
-        second_tokens=tuple(_token(fields) for fields in record["second_tokens"]),
+        provenance=provenance_from(record["provenance"]),
+        tokens=tokens_from(record["tokens"]),
+        second_tokens=tokens_from(record["second_tokens"]),
         window=(start, end),
         answer=_answer(record["answer"]),
         distractor=_answer(record["distractor"]),
         **arrays,
-        warnings=tuple(str(warning) for warning in record["warnings"]),
-        checks=tuple(Check(str(c["name"]), bool(c["passed"]), str(c["detail"])) for c in record["checks"]),
+        warnings=texts_from(record["warnings"]),
+        checks=checks_from(record["checks"]),
         seconds=float(record["seconds"]),
         cancelled=bool(record["cancelled"]),
-    )
-
-
-def _token(fields: Mapping[str, Any]) -> Token:
-    return Token(
-        position=int(fields["position"]),
-        id=int(fields["id"]),
-        visible=str(fields["visible"]),
-        start=int(fields["start"]),
-        end=int(fields["end"]),
-        special=bool(fields["special"]),
     )
 
 

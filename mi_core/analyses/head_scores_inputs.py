@@ -1,8 +1,9 @@
 """What a user chooses when heads are tested on repeated random tokens, and the words for the scores."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
+from mi_core.analyses.plain import check_whole, fits, inputs_from_dict, inputs_to_dict
 from mi_core.errors import InputError
 
 MAX_LENGTH, MAX_SAMPLES = 500, 100
@@ -71,22 +72,15 @@ class HeadScoresInputs:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be sampled."""
-        for name, low, high in (
-            ("length", 2, MAX_LENGTH),
-            ("samples", 1, MAX_SAMPLES),
-            ("seed", 0, 2**32 - 1),
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-                raise InputError(
-                    f"The {name} is {value!r:.40}", fix=f"Give a whole number from {low} to {high}"
-                )
-        if not isinstance(self.threshold, (int, float)) or not 0 < self.threshold <= 1:
+        check_whole("length", self.length, 2, MAX_LENGTH)
+        check_whole("number of samples", self.samples, 1, MAX_SAMPLES)
+        check_whole("seed", self.seed, 0, 2**32 - 1)
+        if not fits(self.threshold, float) or not 0 < self.threshold <= 1:
             raise InputError(f"The threshold is {self.threshold!r:.40}", fix="Give a share above 0, up to 1")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, one per field."""
-        return asdict(self)
+        return inputs_to_dict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "HeadScoresInputs":
@@ -95,7 +89,4 @@ class HeadScoresInputs:
         Raises:
             InputError: an unknown field, or a value that `HeadScoresInputs` refuses.
         """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise InputError(f"The description of the head scores has unknown fields {unknown}")
-        return cls(**values)
+        return inputs_from_dict(cls, values, "head scores")

@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.head_scores_inputs import SCORE_NAMES, SCORES, HeadScoresInputs
+from mi_core.analyses.plain import checks_from, damage_told, provenance_from, texts_from
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
 from mi_core.errors import InputError
 from mi_core.provenance import Provenance
@@ -138,12 +139,8 @@ class HeadScoresResult:
             InputError: not such a record, or damaged.
         """
         record = load_record(text, SCHEMA, VERSION)
-        try:
+        with damage_told("head scores"):
             return _build(record)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(
-                "The record of the head scores is damaged", why=f"{type(error).__name__}: {error}"
-            ) from error
 
 
 def _index(score: str) -> int:
@@ -155,16 +152,16 @@ def _index(score: str) -> int:
 def _build(record: Mapping[str, Any]) -> HeadScoresResult:
     if record["score_names"] != list(SCORE_NAMES):
         raise InputError("The record has other scores than this Lantern")
-    inputs, provenance = HeadScoresInputs.from_dict(record["inputs"]), record["provenance"]
+    inputs = HeadScoresInputs.from_dict(record["inputs"])
     shape = (len(SCORE_NAMES), inputs.samples, int(record["n_layers"]), int(record["n_heads"]))
     return HeadScoresResult(
         inputs=inputs,
-        provenance=None if provenance is None else Provenance.from_dict(provenance),
+        provenance=provenance_from(record["provenance"]),
         length=int(record["length"]),
         bos=bool(record["bos"]),
         samples=decode_array(record["samples"], "float64", shape, "samples"),
-        warnings=tuple(str(warning) for warning in record["warnings"]),
-        checks=tuple(Check(str(c["name"]), bool(c["passed"]), str(c["detail"])) for c in record["checks"]),
+        warnings=texts_from(record["warnings"]),
+        checks=checks_from(record["checks"]),
         seconds=float(record["seconds"]),
         cancelled=bool(record["cancelled"]),
     )
