@@ -21,13 +21,21 @@ too. The scores see no MLPs, no attention patterns and not how often a head is u
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from mi_core.analyses.causal_trace_parts import Check
+from mi_core.analyses.plain import (
+    checks_from,
+    damage_told,
+    inputs_from_dict,
+    inputs_to_dict,
+    provenance_from,
+    texts_from,
+)
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
 from mi_core.errors import InputError
 from mi_core.provenance import Provenance
@@ -76,7 +84,7 @@ class CompositionInputs:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, one per field."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        return inputs_to_dict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "CompositionInputs":
@@ -85,13 +93,7 @@ class CompositionInputs:
         Raises:
             InputError: an unknown field, or a value that is refused.
         """
-        unknown = sorted(set(values) - {one.name for one in fields(cls)})
-        if unknown:
-            raise InputError(f"The description of the composition has unknown fields {unknown}")
-        if not all(value is None or isinstance(value, (list, tuple)) for value in values.values()):
-            raise InputError("The description of the composition is damaged")
-        plain: dict[str, Any] = {name: None if v is None else tuple(v) for name, v in values.items()}
-        return cls(**plain)
+        return inputs_from_dict(cls, values, "composition")
 
 
 def _rising(layers: tuple[int, ...]) -> bool:
@@ -172,6 +174,15 @@ class CompositionResult:
             )
         return self.scores[self.inputs.kinds.index(kind)] - (self.baseline if excess else 0.0)
 
+    def score(self, kind: CompositionKind, writer: tuple[int, int], reader: tuple[int, int]) -> float:
+        """One score; writer and reader as (layer, head).
+
+        Raises:
+            InputError: that kind was not asked for.
+            ValueError: no such head in this result.
+        """
+        return float(self.of(kind)[self.writers.index(writer), self.readers.index(reader)])
+
     def by_layer(
         self, kind: CompositionKind, *, excess: bool = False
     ) -> Float[np.ndarray, "from_layer to_layer"]:
@@ -230,30 +241,28 @@ class CompositionResult:
             InputError: anything that `to_json` would not have written.
         """
         record = load_record(text, SCHEMA, VERSION)
-        try:
+        with damage_told("composition"):
             return _build(record)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise InputError("The record of the composition is damaged", why=f"{error!r:.200}") from error
 
 
 _PAIR = ("from_layer", "from_head", "to_layer", "to_head")
 
 
 def _build(record: Mapping[str, Any]) -> CompositionResult:
-    provenance, inputs = record["provenance"], CompositionInputs.from_dict(record["inputs"])
+    inputs = CompositionInputs.from_dict(record["inputs"])
     n_heads = int(record["n_heads"])
     written, reading = (tuple(int(one) for one in record[name]) for name in ("from_layers", "to_layers"))
     shape = len(inputs.kinds), len(written) * n_heads, len(reading) * n_heads
     return CompositionResult(
         inputs=inputs,
-        provenance=None if provenance is None else Provenance.from_dict(provenance),
+        provenance=provenance_from(record["provenance"]),
         n_heads=n_heads,
         from_layers=written,
         to_layers=reading,
         scores=decode_array(record["scores"], "float32", shape, "scores"),
         baseline=float(record["baseline"]),
-        warnings=tuple(str(warning) for warning in record["warnings"]),
-        checks=tuple(Check(str(c["name"]), bool(c["passed"]), str(c["detail"])) for c in record["checks"]),
+        warnings=texts_from(record["warnings"]),
+        checks=checks_from(record["checks"]),
         seconds=float(record["seconds"]),
         cancelled=bool(record["cancelled"]),
     )

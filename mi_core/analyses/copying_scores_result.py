@@ -25,8 +25,8 @@ import numpy as np
 from jaxtyping import Float
 
 from mi_core.analyses.causal_trace_parts import Check
+from mi_core.analyses.plain import checks_from, damage_told, inputs_from_dict, provenance_from, texts_from
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
-from mi_core.errors import InputError
 from mi_core.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -52,9 +52,7 @@ class CopyingScoresInputs:
         Raises:
             InputError: there are fields.
         """
-        if values:
-            raise InputError(f"The description of the copying scores has unknown fields {sorted(values)}")
-        return cls()
+        return inputs_from_dict(cls, values, "copying scores")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,20 +134,18 @@ class CopyingScoresResult:
             InputError: anything that `to_json` would not have written.
         """
         record = load_record(text, SCHEMA, VERSION)
-        try:
+        with damage_told("copying scores"):
             return _build(record)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise InputError("The record of the copying scores is damaged", why=f"{error!r:.200}") from error
 
 
 def _build(record: Mapping[str, Any]) -> CopyingScoresResult:
-    provenance, shape = record["provenance"], (int(record["n_layers"]), int(record["n_heads"]))
+    shape = int(record["n_layers"]), int(record["n_heads"])
     return CopyingScoresResult(
         inputs=CopyingScoresInputs.from_dict(record["inputs"]),
-        provenance=None if provenance is None else Provenance.from_dict(provenance),
+        provenance=provenance_from(record["provenance"]),
         **{name: decode_array(record[name], "float64", shape, name) for name in ARRAYS},
-        warnings=tuple(str(warning) for warning in record["warnings"]),
-        checks=tuple(Check(str(c["name"]), bool(c["passed"]), str(c["detail"])) for c in record["checks"]),
+        warnings=texts_from(record["warnings"]),
+        checks=checks_from(record["checks"]),
         seconds=float(record["seconds"]),
         cancelled=bool(record["cancelled"]),
     )

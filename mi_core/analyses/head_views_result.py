@@ -19,15 +19,24 @@ lowers the negative ones, a token with a negative left reading does the reverse.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from mi_core.analyses.causal_trace_parts import Check
+from mi_core.analyses.plain import (
+    check_choice,
+    check_whole,
+    checks_from,
+    damage_told,
+    inputs_from_dict,
+    inputs_to_dict,
+    provenance_from,
+    texts_from,
+)
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
-from mi_core.errors import InputError
 from mi_core.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -69,21 +78,15 @@ class HeadViewsInputs:
 
     def __post_init__(self) -> None:
         """Refuse what no model could make sense of."""
-        for name, low, high in (
-            ("layer", 0, 10_000),
-            ("head", 0, 10_000),
-            ("directions", 1, MAX_DIRECTIONS),
-            ("k", 1, MAX_TOKENS),
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-                raise InputError(f"{name} is {value!r}", fix=f"Give a whole number from {low} to {high:,}")
-        if self.circuit not in CIRCUITS:
-            raise InputError(f"circuit is {self.circuit!r}", fix=f"Choose one of {', '.join(CIRCUITS)}")
+        check_whole("layer", self.layer, 0, 10_000)
+        check_whole("head", self.head, 0, 10_000)
+        check_whole("number of directions", self.directions, 1, MAX_DIRECTIONS)
+        check_whole("number of tokens k", self.k, 1, MAX_TOKENS)
+        check_choice("circuit", self.circuit, CIRCUITS)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, one per field."""
-        return asdict(self)
+        return inputs_to_dict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "HeadViewsInputs":
@@ -92,10 +95,7 @@ class HeadViewsInputs:
         Raises:
             InputError: an unknown field, or a value that is refused.
         """
-        unknown = sorted(set(values) - {one.name for one in fields(cls)})
-        if unknown:
-            raise InputError(f"The description of the head view has unknown fields {unknown}")
-        return cls(**values)
+        return inputs_from_dict(cls, values, "head view")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -223,10 +223,8 @@ class HeadViewsResult:
             InputError: anything that `to_json` would not have written.
         """
         record = load_record(text, SCHEMA, VERSION)
-        try:
+        with damage_told("head view"):
             return _build(record)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise InputError("The record of the head view is damaged", why=f"{error!r:.200}") from error
 
 
 ARRAYS = (
@@ -242,7 +240,7 @@ _COLUMNS = ["quantity", "direction", "side", "end", "rank", "token_id", "token",
 
 
 def _build(record: Mapping[str, Any]) -> HeadViewsResult:
-    provenance, shape = record["provenance"], tuple(int(n) for n in record["shape"])
+    shape = tuple(int(n) for n in record["shape"])
     tops = {
         name: decode_array(record[name], "int64" if name.endswith("ids") else "float64", shape, name)
         for name in ARRAYS[1:]
@@ -250,7 +248,7 @@ def _build(record: Mapping[str, Any]) -> HeadViewsResult:
     rank = len(record["singular_values"])
     return HeadViewsResult(
         inputs=HeadViewsInputs.from_dict(record["inputs"]),
-        provenance=None if provenance is None else Provenance.from_dict(provenance),
+        provenance=provenance_from(record["provenance"]),
         n_layers=int(record["n_layers"]),
         n_heads=int(record["n_heads"]),
         kv_head=int(record["kv_head"]),
@@ -258,8 +256,8 @@ def _build(record: Mapping[str, Any]) -> HeadViewsResult:
         singular_values=decode_array(record["singular_values"], "float64", (rank,), "singular_values"),
         **tops,
         vocabulary={int(token): str(text) for token, text in record["vocabulary"].items()},
-        warnings=tuple(str(warning) for warning in record["warnings"]),
-        checks=tuple(Check(str(c["name"]), bool(c["passed"]), str(c["detail"])) for c in record["checks"]),
+        warnings=texts_from(record["warnings"]),
+        checks=checks_from(record["checks"]),
         seconds=float(record["seconds"]),
         cancelled=bool(record["cancelled"]),
     )
