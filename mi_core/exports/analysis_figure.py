@@ -84,7 +84,7 @@ def analysis_figure(
             its JSON.
 
     Raises:
-        ValueError: an array is no attribute of the result.
+        AttributeError: an array is no attribute of the result.
     """
     return Figure(
         title=title,

@@ -18,6 +18,7 @@ _CJK = (
 )
 _KOREAN = ("Noto Sans CJK KR", "Noto Sans CJK JP", "Apple SD Gothic Neo", "Malgun Gothic")
 _WIDE = ("DejaVu Sans", "Segoe UI Symbol", "Arial Unicode MS")  # letters of many scripts, arrows, signs
+_MONOSPACED = "DejaVu Sans Mono"
 _SCRIPTS = {
     **dict.fromkeys(("CJK", "HIRAGANA", "KATAKANA", "IDEOGRAPHIC", "FULLWIDTH"), _CJK),
     "HANGUL": _KOREAN,
@@ -44,6 +45,8 @@ def _with_font(found: re.Match[str]) -> str:
     opening, inner, closing = found.groups()
     text = unescape(re.sub(r"<[^>]*>", "", inner))
     families = () if text.isascii() else families_for(text)
+    if families == _WIDE and _MONOSPACED in opening:
+        families = ()  # it has these signs itself, as wide as a letter
     if families:
         named = ", ".join(f"'{family}'" for family in families)
         opening = opening.replace('font-family="', f'font-family="{named}, ', 1)
