@@ -6,6 +6,7 @@ covers, is listed by its own name. So a family whose data is incomplete shows up
 a number that is missing or counted twice.
 """
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -84,19 +85,21 @@ def find_weight(model: LoadedModel, full_name: str) -> tuple[WeightInfo, Tensor]
         InputError: the model has no such weight.
         ModelError: kind "unsupported": its numbers are not in memory.
     """
-    for weight_ in named_weights(model):
-        heads = range(len(weight_.tensor)) if weight_.by_head else ()
-        parts = [(weight_.info, weight_.matrix)]
-        parts += [(weight_.head_info(head), lambda head=head: weight_.tensor[head]) for head in heads]
-        for info, tensor in parts:
-            if info.full_name == full_name:
-                if not weight_.in_memory:
-                    raise ModelError(
-                        f"The numbers of {full_name} are not in memory",
-                        kind="unsupported",
-                        fix="Load the model without offloading",
-                    )
-                return info, tensor()
+    part = re.fullmatch(r"(.+)\[(\d{1,6})\]", full_name)
+    whole, head = (part[1], int(part[2])) if part else (full_name, None)
+    for found in named_weights(model):
+        if found.info.full_name != whole:
+            continue
+        if not found.in_memory:
+            raise ModelError(
+                f"The numbers of {whole} are not in memory",
+                kind="unsupported",
+                fix="Load the model without offloading",
+            )
+        if head is None:
+            return found.info, found.matrix()
+        if found.by_head and head < len(found.tensor):
+            return found.head_info(head), found.tensor[head]
     raise InputError(
         f"There is no weight called {full_name!r:.100}",
         fix="Names are as in the table of weights, such as blocks.0.attn.W_Q",
