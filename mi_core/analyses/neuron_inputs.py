@@ -1,9 +1,10 @@
 """What a user chooses for the four looks at neurons: the survey, one neuron, one text, one prompt."""
 
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, Literal, TypeVar, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
-from mi_core.batch.texts import Text, categories_of, check_texts, texts_from_dict, texts_to_dict
+from mi_core.analyses.plain import check_choice, check_text, check_whole, inputs_from_dict, inputs_to_dict
+from mi_core.batch.texts import Text, categories_of, check_texts
 from mi_core.errors import InputError
 from mi_core.tokens import Bos
 
@@ -40,8 +41,8 @@ class NeuronSurveyInputs:
     def __post_init__(self) -> None:
         """Refuse what no model could make sense of."""
         _check_set(self)
-        _check_range("number of neurons per layer", self.top, 1, MAX_TOP)
-        _check_range("number of contexts", self.contexts, 1, MAX_CONTEXTS)
+        check_whole("number of neurons per layer", self.top, 1, MAX_TOP)
+        check_whole("number of contexts", self.contexts, 1, MAX_CONTEXTS)
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -50,7 +51,7 @@ class NeuronSurveyInputs:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, one per field."""
-        return _plain(self)
+        return inputs_to_dict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "NeuronSurveyInputs":
@@ -59,7 +60,7 @@ class NeuronSurveyInputs:
         Raises:
             InputError: an unknown or missing field, or a value that is refused.
         """
-        return _read(cls, values)
+        return inputs_from_dict(cls, values, "survey")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +95,10 @@ class NeuronInputs:
         """Refuse what no model could make sense of."""
         _check_set(self)
         _check_place(self)
-        _check_range("number of bars", self.bins, 2, MAX_BINS)
-        _check_range("number of tokens", self.vocabulary, 1, MAX_TOP)
-        _check_range("number of resamples", self.resamples, 100, 100_000)
-        _check_range("seed", self.seed, 0, 2**32 - 1)
+        check_whole("number of bars", self.bins, 2, MAX_BINS)
+        check_whole("number of tokens", self.vocabulary, 1, MAX_TOP)
+        check_whole("number of resamples", self.resamples, 100, 100_000)
+        check_whole("seed", self.seed, 0, 2**32 - 1)
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -106,7 +107,7 @@ class NeuronInputs:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, one per field."""
-        return _plain(self)
+        return inputs_to_dict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "NeuronInputs":
@@ -115,7 +116,7 @@ class NeuronInputs:
         Raises:
             InputError: an unknown or missing field, or a value that is refused.
         """
-        return _read(cls, values)
+        return inputs_from_dict(cls, values, "neuron")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +140,15 @@ class NeuronTextInputs:
 
     def __post_init__(self) -> None:
         """Refuse what no model could make sense of."""
-        _check_text(self.text)
+        check_text("text", self.text, MAX_TEXT, fix="Type a text")
         _check_place(self)
-        _check_choice("bos", self.bos, get_args(Bos))
+        check_choice("bos", self.bos, get_args(Bos))
         if not 0 <= self.bound < 1e30:  # also refuses NaN
             raise InputError(f"The bound of the colours is {self.bound}", fix="Give a number above 0")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, one per field."""
-        return _plain(self)
+        return inputs_to_dict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "NeuronTextInputs":
@@ -156,7 +157,7 @@ class NeuronTextInputs:
         Raises:
             InputError: an unknown or missing field, or a value that is refused.
         """
-        return _read(cls, values)
+        return inputs_from_dict(cls, values, "neuron's text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +176,13 @@ class NeuronPromptInputs:
 
     def __post_init__(self) -> None:
         """Refuse what no model could make sense of."""
-        _check_text(self.prompt)
-        _check_range("number of neurons", self.top, 1, MAX_TOP)
-        _check_choice("bos", self.bos, get_args(Bos))
+        check_text("prompt", self.prompt, MAX_TEXT, fix="Type a prompt")
+        check_whole("number of neurons", self.top, 1, MAX_TOP)
+        check_choice("bos", self.bos, get_args(Bos))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, one per field."""
-        return _plain(self)
+        return inputs_to_dict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "NeuronPromptInputs":
@@ -190,7 +191,7 @@ class NeuronPromptInputs:
         Raises:
             InputError: an unknown or missing field, or a value that is refused.
         """
-        return _read(cls, values)
+        return inputs_from_dict(cls, values, "neurons' prompt")
 
 
 def _check_set(inputs: NeuronSurveyInputs | NeuronInputs) -> None:
@@ -201,50 +202,10 @@ def _check_set(inputs: NeuronSurveyInputs | NeuronInputs) -> None:
     check_texts(inputs.texts)
     if not isinstance(inputs.set_name, str):
         raise InputError(f"The name of the set is {inputs.set_name!r}", fix="Give a text")
-    _check_range("limit of tokens per text", inputs.max_tokens, 2, MAX_TOKENS)
-    _check_choice("bos", inputs.bos, get_args(Bos))
+    check_whole("limit of tokens per text", inputs.max_tokens, 2, MAX_TOKENS)
+    check_choice("bos", inputs.bos, get_args(Bos))
 
 
 def _check_place(inputs: NeuronInputs | NeuronTextInputs) -> None:
-    _check_range("layer", inputs.layer, 0, 100_000)
-    _check_range("neuron", inputs.neuron, 0, 10_000_000)
-
-
-def _check_text(text: object) -> None:
-    if not isinstance(text, str) or not text:
-        raise InputError("The text is empty", fix="Type a text")
-    if len(text) > MAX_TEXT:
-        raise InputError(f"The text has more than {MAX_TEXT:,} characters")
-
-
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"{name} is {value!r}", fix=f"Choose one of {', '.join(choices)}")
-
-
-def _check_range(name: str, value: object, low: int, high: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise InputError(f"The {name} is {value!r}", fix=f"Give a whole number from {low} to {high:,}")
-
-
-AnyInputs = TypeVar("AnyInputs", NeuronSurveyInputs, NeuronInputs, NeuronTextInputs, NeuronPromptInputs)
-
-
-def _plain(inputs: Any) -> dict[str, Any]:
-    plain = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
-    return plain | ({"texts": texts_to_dict(plain["texts"])} if "texts" in plain else {})
-
-
-def _read(kind: type[AnyInputs], values: dict[str, Any]) -> AnyInputs:
-    known = {field.name: field for field in fields(kind)}
-    unknown = sorted(set(values) - set(known))
-    absent = [name for name, field in known.items() if field.default is MISSING and name not in values]
-    if unknown or absent:
-        problem = f"has unknown fields {unknown}" if unknown else f"lacks {', '.join(absent)}"
-        raise InputError(f"The description of the neurons {problem}")
-    plain = dict(values)
-    if "texts" in known:
-        plain["texts"] = texts_from_dict(plain["texts"])
-    if "bound" in plain and (isinstance(plain["bound"], bool) or not isinstance(plain["bound"], int | float)):
-        raise InputError(f"The bound of the colours is {plain['bound']!r}", fix="Give a number")
-    return kind(**plain)
+    check_whole("layer", inputs.layer, 0, 100_000)
+    check_whole("neuron", inputs.neuron, 0, 10_000_000)

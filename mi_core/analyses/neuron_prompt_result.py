@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.neuron_inputs import NeuronPromptInputs
+from mi_core.analyses.plain import checks_from, damage_told, provenance_from, texts_from
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
-from mi_core.errors import InputError
 from mi_core.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -117,27 +117,22 @@ class NeuronPromptResult:
             InputError: anything that `to_json` would not have written.
         """
         record = load_record(text, SCHEMA, VERSION)
-        try:
+        with damage_told("neurons"):
             return _build(record)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise InputError(
-                "The record of the neurons is damaged", why=f"{type(error).__name__}: {error}"
-            ) from error
 
 
 def _build(record: Mapping[str, Any]) -> NeuronPromptResult:
     layers, positions, top = (int(size) for size in record["shape"])
-    provenance = record["provenance"]
     return NeuronPromptResult(
         inputs=NeuronPromptInputs.from_dict(record["inputs"]),
-        provenance=None if provenance is None else Provenance.from_dict(provenance),
+        provenance=provenance_from(record["provenance"]),
         d_mlp=int(record["d_mlp"]),
-        tokens=tuple(str(token) for token in record["tokens"]),
+        tokens=texts_from(record["tokens"]),
         first=int(record["first"]),
         neurons=decode_array(record["neurons"], "int64", (layers, positions, top), "neurons"),
         values=decode_array(record["values"], "float32", (layers, positions, top), "values"),
         sizes=decode_array(record["sizes"], "float64", (layers, positions), "sizes"),
-        warnings=tuple(str(warning) for warning in record["warnings"]),
-        checks=tuple(Check(str(c["name"]), bool(c["passed"]), str(c["detail"])) for c in record["checks"]),
+        warnings=texts_from(record["warnings"]),
+        checks=checks_from(record["checks"]),
         cancelled=bool(record["cancelled"]),
     )

@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.neuron_inputs import NeuronInputs
 from mi_core.analyses.neuron_result import NeuronResult, Vocabulary
+from mi_core.analyses.plain import checks_from, damage_told, provenance_from, texts_from
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
-from mi_core.errors import InputError
-from mi_core.provenance import Provenance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,16 +148,12 @@ def from_json(text: str | bytes) -> NeuronResult:
         InputError: anything that `to_json` would not have written.
     """
     record = load_record(text, SCHEMA, VERSION)
-    try:
+    with damage_told("neuron"):
         return _build(record)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise InputError(
-            "The record of the neuron is damaged", why=f"{type(error).__name__}: {error}"
-        ) from error
 
 
 def _build(record: Mapping[str, Any]) -> NeuronResult:
-    inputs, provenance = NeuronInputs.from_dict(record["inputs"]), record["provenance"]
+    inputs = NeuronInputs.from_dict(record["inputs"])
     texts, kinds = len(record["text_index"]), len(record["categories"])
     shapes = {
         **{name: (texts,) for name in ("text_index", "text_category", "text_length", "text_first")},
@@ -170,16 +164,16 @@ def _build(record: Mapping[str, Any]) -> NeuronResult:
     }
     return NeuronResult(
         inputs=inputs,
-        provenance=None if provenance is None else Provenance.from_dict(provenance),
+        provenance=provenance_from(record["provenance"]),
         n_layers=int(record["n_layers"]),
         d_mlp=int(record["d_mlp"]),
         gated=bool(record["gated"]),
-        categories=tuple(str(name) for name in record["categories"]),
+        categories=texts_from(record["categories"]),
         **{name: decode_array(record[name], _dtype(name), shapes[name], name) for name in ARRAYS},
-        tokens=tuple(str(token) for token in record["tokens"]),
+        tokens=texts_from(record["tokens"]),
         vocabulary=_vocabulary(record["vocabulary"]),
-        warnings=tuple(str(warning) for warning in record["warnings"]),
-        checks=tuple(Check(str(c["name"]), bool(c["passed"]), str(c["detail"])) for c in record["checks"]),
+        warnings=texts_from(record["warnings"]),
+        checks=checks_from(record["checks"]),
         seconds=float(record["seconds"]),
         cancelled=bool(record["cancelled"]),
     )

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.neuron_inputs import NeuronSurveyInputs
 from mi_core.analyses.neuron_survey_result import (
     ARRAYS,
@@ -15,9 +14,8 @@ from mi_core.analyses.neuron_survey_result import (
     NeuronSurveyResult,
     SurveyCost,
 )
+from mi_core.analyses.plain import checks_from, damage_told, provenance_from, texts_from
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
-from mi_core.errors import InputError
-from mi_core.provenance import Provenance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,18 +147,14 @@ def from_json(text: str | bytes) -> NeuronSurveyResult:
         InputError: anything that `to_json` would not have written.
     """
     record = load_record(text, SCHEMA, VERSION)
-    try:
+    with damage_told("survey"):
         return _build(record)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise InputError(
-            "The record of the survey is damaged", why=f"{type(error).__name__}: {error}"
-        ) from error
 
 
 def _build(record: Mapping[str, Any]) -> NeuronSurveyResult:
     inputs = NeuronSurveyInputs.from_dict(record["inputs"])
     kept, kinds = len(record["layers"]), len(record["categories"])
-    n_layers, provenance = int(record["n_layers"]), record["provenance"]
+    n_layers = int(record["n_layers"])
     shapes: dict[str, tuple[int, ...]] = {name: (kept,) for name in ARRAYS}
     shapes |= {name: (n_layers,) for name in LAYER_ARRAYS}
     shapes |= {name: (kept, inputs.contexts) for name in CONTEXT_ARRAYS}
@@ -168,15 +162,15 @@ def _build(record: Mapping[str, Any]) -> NeuronSurveyResult:
     arrays = {name: decode_array(record[name], _dtype(name), shapes[name], name) for name in ARRAYS}
     return NeuronSurveyResult(
         inputs=inputs,
-        provenance=None if provenance is None else Provenance.from_dict(provenance),
+        provenance=provenance_from(record["provenance"]),
         n_layers=n_layers,
         d_mlp=int(record["d_mlp"]),
-        categories=tuple(str(name) for name in record["categories"]),
+        categories=texts_from(record["categories"]),
         **arrays,
         tokens={int(index): tuple(str(t) for t in tokens) for index, tokens in record["tokens"].items()},
         cost=_cost(record["cost"]),
-        warnings=tuple(str(warning) for warning in record["warnings"]),
-        checks=tuple(Check(str(c["name"]), bool(c["passed"]), str(c["detail"])) for c in record["checks"]),
+        warnings=texts_from(record["warnings"]),
+        checks=checks_from(record["checks"]),
         seconds=float(record["seconds"]),
         cancelled=bool(record["cancelled"]),
     )

@@ -266,7 +266,7 @@ def _leaders(values: np.ndarray, top: int) -> np.ndarray:
     return order[np.isfinite(values[order])]
 
 
-def _layer_numbers(layers: dict[int, LayerState], n: int, n_layers: int) -> dict[str, np.ndarray]:
+def _layer_numbers(layers: dict[int, LayerState], n: int, n_layers: int) -> dict[str, Any]:
     """Per layer, over all neurons."""
     states = [layers[layer] for layer in range(n_layers)]
     return {

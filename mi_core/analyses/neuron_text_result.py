@@ -9,8 +9,8 @@ from jaxtyping import Float
 
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.neuron_inputs import NeuronTextInputs
+from mi_core.analyses.plain import checks_from, damage_told, provenance_from, texts_from
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
-from mi_core.errors import InputError
 from mi_core.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -104,23 +104,19 @@ class NeuronTextResult:
             InputError: anything that `to_json` would not have written.
         """
         record = load_record(text, SCHEMA, VERSION)
-        try:
+        with damage_told("neuron"):
             return _build(record)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise InputError(
-                "The record of the neuron is damaged", why=f"{type(error).__name__}: {error}"
-            ) from error
 
 
 def _build(record: Mapping[str, Any]) -> NeuronTextResult:
-    tokens, provenance = tuple(str(token) for token in record["tokens"]), record["provenance"]
+    tokens = texts_from(record["tokens"])
     return NeuronTextResult(
         inputs=NeuronTextInputs.from_dict(record["inputs"]),
-        provenance=None if provenance is None else Provenance.from_dict(provenance),
+        provenance=provenance_from(record["provenance"]),
         tokens=tokens,
         first=int(record["first"]),
         activations=decode_array(record["activations"], "float32", (len(tokens),), "activations"),
-        warnings=tuple(str(warning) for warning in record["warnings"]),
-        checks=tuple(Check(str(c["name"]), bool(c["passed"]), str(c["detail"])) for c in record["checks"]),
+        warnings=texts_from(record["warnings"]),
+        checks=checks_from(record["checks"]),
         cancelled=bool(record["cancelled"]),
     )

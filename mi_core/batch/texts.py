@@ -6,7 +6,7 @@ are read by `mi_core.importers.text_files`.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -101,27 +101,6 @@ def digest_of(texts: tuple[Text, ...]) -> str:
     """See `TextSet.digest`."""
     whole = json.dumps([[text.category, text.text] for text in texts], ensure_ascii=False)
     return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-
-
-def texts_to_dict(texts: tuple[Text, ...]) -> list[dict[str, str]]:
-    """Plain JSON values, one object per text."""
-    return [asdict(text) for text in texts]
-
-
-def texts_from_dict(values: object) -> tuple[Text, ...]:
-    """The inverse of `texts_to_dict`.
-
-    Raises:
-        InputError: not a list of such objects, or a text that is refused.
-    """
-    if not isinstance(values, list):
-        raise InputError("The texts are not a list")
-    made = []
-    for number, value in enumerate(values, start=1):
-        if not isinstance(value, dict) or set(value) != {"category", "text"}:
-            raise InputError(f"Text {number} is not an object with a category and a text")
-        made.append(Text(value["category"], value["text"]))
-    return tuple(made)
 
 
 @cache
