@@ -9,7 +9,7 @@ from typing import Literal
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from pages.shared import prompt_state, selection, trace_fields
+from pages.shared import attribution_fields, prompt_state, selection, trace_fields
 from pages.shared.link import LinkField
 
 FOLDER = Path(__file__).resolve().parents[1]
@@ -50,6 +50,15 @@ class PageCard:
 PAGES = (
     PageCard(
         "home", "Home", "", ":material/home:", "What can be seen here, and where to start?", subject=True
+    ),
+    PageCard(
+        "attribution",
+        "Attribution",
+        "Look",
+        ":material/stacked_bar_chart:",
+        "Which parts of the model write the answer's logit?",
+        tuple(attribution_fields.FIELDS),
+        second="any",
     ),
     PageCard(
         "causal_trace",
