@@ -34,8 +34,9 @@ def draw_numbers(result: AttributionResult) -> None:
                 f"({number(result.top[index].probability)}).",
             )  # fmt: skip
         if result.softcap is not None:
-            st.metric("Model's logit", number(float(result.model_logits[0, 0])), width="content",
-                      help=f"After the softcap of {result.softcap:g}. Parts add up to the logit before it.")  # fmt: skip
+            said = f"After the softcap of {result.softcap:g}. Parts add up to the logit before it."
+            own = number(float(result.model_logits[0, 0]))
+            st.metric("Model's logit of the target", own, width="content", help=said)
 
 
 def draw_parts(result: AttributionResult, *, waterfall: bool, compare: Compare) -> None:
@@ -81,8 +82,8 @@ def draw_sources(result: AttributionResult, head: tuple[int, int] | None) -> Non
     with st.container(key="attribution_sources"):
         if head is None:
             st.markdown(
-                ":material/ads_click: **Click a head** above, or choose one here, to see which tokens it brings "
-                "its share from."
+                ":material/ads_click: **Click a head** above, or choose one here, to see which tokens it "
+                "brings its share from."
             )
         _picker(result)
         if head is None:
