@@ -71,6 +71,7 @@ def token_text(
     chosen: int | None = None,
     notes: Sequence[str] = (),
     columns: int = COLUMNS,
+    start: int = 0,
 ) -> Spec:
     """Flowing text, a box per token; up to 40 tokens have their positions under them.
 
@@ -81,6 +82,7 @@ def token_text(
         chosen: position to outline.
         notes: a line more for every token's tooltip; empty = none.
         columns: letters per line.
+        start: position of the first token, where this is a window of a longer text.
 
     Returns:
         Specification without looks; clicks select `cell` with the field position.
@@ -89,25 +91,26 @@ def token_text(
         ValueError: not one value (and note, where there are notes) per token.
     """
     _check_lengths(tokens, values, notes)
-    wide = _flowing(tokens, values, colours, chosen, notes, columns)
-    return {**wide, "narrow": _flowing(tokens, values, colours, chosen, notes, min(columns, NARROW_COLUMNS))}
+    texts = [legible(token) for token in tokens]
+    numbered = len(texts) <= NUMBERED_UP_TO
+    least = [len(str(start + index)) for index in range(len(texts))] if numbered else []
+
+    def laid_out(width: int) -> Spec:
+        boxes = flow(texts, width, least=least)
+        records = box_records(boxes, texts, values, colours)
+        for index, record in enumerate(records):
+            record["position"] = start + index
+            if notes:
+                record["note"] = legible(notes[index])
+        grid = Grid(width, boxes[-1].line + 1 if boxes else 1, numbered)
+        return _flowing(records, grid, colours, chosen, notes=bool(notes))
+
+    return {**laid_out(columns), "narrow": laid_out(min(columns, NARROW_COLUMNS))}
 
 
 def _flowing(
-    tokens: Sequence[str],
-    values: Sequence[float],
-    colours: ColourScale,
-    chosen: int | None,
-    notes: Sequence[str],
-    columns: int,
+    records: Sequence[Record], grid: Grid, colours: ColourScale, chosen: int | None, *, notes: bool
 ) -> Spec:
-    texts = [legible(token) for token in tokens]
-    numbered = len(texts) <= NUMBERED_UP_TO
-    boxes = flow(texts, columns, least=[len(str(p)) for p in range(len(texts))] if numbered else ())
-    grid = Grid(columns, boxes[-1].line + 1 if boxes else 1, numbered)
-    records = box_records(boxes, texts, values, colours)
-    for record, note in zip(records, notes, strict=False):
-        record["note"] = legible(note)
     place = [shown_index("position", "position"), shown_name("token", "token")]
     told = [shown_name("note", "note")] if notes else []
     return {
