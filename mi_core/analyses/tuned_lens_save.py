@@ -4,9 +4,8 @@ from dataclasses import replace
 
 from mi_core.analyses.tuned_lens_inputs import TunedLensSaveInputs
 from mi_core.analyses.tuned_lens_result import TunedLensTrainResult
-from mi_core.analyses.tuned_lens_store import save_folder, save_lens
+from mi_core.analyses.tuned_lens_store import check_free, save_lens
 from mi_core.analyses.tuned_lens_train import OnTrainStep, tuned_lens_train
-from mi_core.errors import InputError
 from mi_core.model.model import LoadedModel
 
 
@@ -27,13 +26,7 @@ def tuned_lens_train_and_save(
         InputError: the name is taken or cannot be one, which is told before the training; or see
             `tuned_lens_train`.
     """
-    folder = save_folder(model, inputs.save_as)
-    if folder.exists() and not inputs.replace:
-        raise InputError(
-            f"There is a lens {inputs.save_as!r} already",
-            why=f"in {str(folder.parent)!r}",
-            fix="Choose another name, or allow that it is replaced",
-        )
+    check_free(model, inputs.save_as, replace=inputs.replace)
     result = tuned_lens_train(model, inputs.training, on_step=on_step)
     if result.lens is None:
         return result

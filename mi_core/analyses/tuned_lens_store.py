@@ -214,6 +214,22 @@ def save_folder(model: KnownModel, name: str) -> Path:
     return data_folder(model.fingerprint) / name
 
 
+def check_free(model: KnownModel, name: str, *, replace: bool) -> Path:
+    """The folder of a lens that is about to be made; told before minutes are spent on it.
+
+    Raises:
+        InputError: it cannot be a name, or it is taken and must not be replaced.
+    """
+    folder = save_folder(model, name)
+    if folder.exists() and not replace:
+        raise InputError(
+            f"There is a lens {name!r} already",
+            why=f"in {str(folder.parent)!r}",
+            fix="Choose another name, or allow that it is replaced",
+        )
+    return folder
+
+
 def _is_own_folder(spec: "ModelSpec | None") -> bool:
     """Whether the model was given as a folder: neither Lantern's assets nor the cache are written to."""
     return spec is not None and find(spec.name, spec.revision).source == "folder"
