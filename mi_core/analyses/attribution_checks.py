@@ -44,7 +44,7 @@ def _off(one: np.ndarray, other: np.ndarray, result: AttributionResult) -> float
 def _parts_add_up(result: AttributionResult, limit: float) -> Check:
     off = _off(result.sums, result.logits, result)
     where = " before the softcap" if result.softcap is not None else ""
-    named = _named(result, lambda p, t: f"{result.sums[p, t]:.6f} = {result.logits[p, t]:.6f}")
+    named = _named(result, lambda p, t: f"sum {result.sums[p, t]:.6f}, logit {result.logits[p, t]:.6f}")
     return Check(
         "parts + biases = logit",
         off <= limit,

@@ -173,14 +173,15 @@ _COLOUR = {"condition": {"test": "datum.value < 0", "value": NEGATIVE}, "value":
 
 
 def _paleness(series: Sequence[Series]) -> Spec:
-    """The second prompt's bars are pale; a legend says so where there are two."""
+    """The second prompt's bars are pale, and a legend says so."""
+    if len(series) == 1:
+        return {"value": 1}
     names = [legible(one.name) for one in series]
-    legend = {"title": None, "labelExpr": pick_expression(names), "symbolType": "square"}
     return {
         "field": "series",
-        "type": "nominal",
-        "scale": {"domain": [str(index) for index in range(len(series))], "range": [1, PALE][: len(series)]},
-        "legend": legend if len(series) > 1 else None,
+        "type": "ordinal",  # Vega-Lite warns of an opacity without an order
+        "scale": {"domain": ["0", "1"], "range": [1, PALE]},
+        "legend": {"title": None, "labelExpr": pick_expression(names), "symbolType": "square"},
     }
 
 

@@ -10,7 +10,7 @@ from mi_core.analyses.attribution_record import FLOAT_ARRAYS, INTEGER_ARRAYS
 from mi_core.analyses.attribution_result import PROMPT_NAMES, AttributionResult
 from mi_core.charts import attribution as charts
 from mi_core.charts.attribution import Compare, quantity
-from mi_core.charts.text import legible, number
+from mi_core.charts.text import MINUS, legible, number
 from mi_core.exports.analysis_figure import analysis_figure
 from mi_core.exports.captions import model_sentence, quoted
 from mi_core.exports.figure import Figure
@@ -120,8 +120,8 @@ def neurons_figure(
         charts.neuron_bars(result, indices, compare=compare, chosen=chosen),
         {"figure": "neurons", "neurons": [result.neuron_name(i) for i in indices], "compare": compare},
         caption=[
-            f"Bars: single MLP neurons, the {shown} largest of the {result.inputs.top_neurons} per layer "
-            "that are listed, and those asked for; 0 = the neuron adds nothing.",
+            f"Bars: the {shown} MLP neurons with the largest contributions (of {result.inputs.top_neurons} "
+            "per layer that the table lists), and those asked for; 0 = the neuron adds nothing.",
             _compared(result, compare),
         ],
         reading=NEURONS_READING,
@@ -200,9 +200,18 @@ def _control(result: AttributionResult) -> str:
 
 
 def _sum(result: AttributionResult) -> str:
-    sums = result.values.sum(axis=1)
-    said = f"Parts + biases = {number(sums[0])}"
-    return said + (f" (control {number(sums[1])})." if result.n_prompts > 1 else ".")
+    """The identity of the method, in numbers; by token it is among the checks."""
+    where = "" if result.softcap is None else " before the softcap"
+    said = []
+    for prompt, (parts, whole) in enumerate(zip(result.values.sum(axis=1), result.total, strict=True)):
+        name = f"{PROMPT_NAMES[prompt]}: " if result.n_prompts > 1 else ""
+        said.append(f"{name}parts + biases = {parts:.5f}, {_whole(result)}{where} {whole:.5f}")
+    text = "; ".join(said).replace("-", MINUS)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _whole(result: AttributionResult) -> str:
+    return "logit" if result.distractor is None else "logit difference"
 
 
 def _family(result: AttributionResult) -> str:
