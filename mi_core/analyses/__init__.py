@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from mi_core.analyses.prediction_sweep_run import prediction_sweep
     from mi_core.analyses.tuned_lens_save import tuned_lens_train_and_save
     from mi_core.analyses.tuned_lens_store import lenses_of, open_lens, save_lens
-    from mi_core.analyses.tuned_lens_train import tuned_lens_train
+    from mi_core.analyses.tuned_lens_training import tuned_lens_train
 
 __all__ = [
     "COMPOSITION_KINDS",
@@ -182,7 +182,7 @@ _NEEDS_TORCH = {
     "lenses_of": "mi_core.analyses.tuned_lens_store",
     "open_lens": "mi_core.analyses.tuned_lens_store",
     "save_lens": "mi_core.analyses.tuned_lens_store",
-    "tuned_lens_train": "mi_core.analyses.tuned_lens_train",
+    "tuned_lens_train": "mi_core.analyses.tuned_lens_training",
     "tuned_lens_train_and_save": "mi_core.analyses.tuned_lens_save",
     "inspect_cost": "mi_core.analyses.inspect_run",
     "inspect_model": "mi_core.analyses.inspect_run",

@@ -5,7 +5,7 @@ from dataclasses import replace
 from mi_core.analyses.tuned_lens_inputs import TunedLensSaveInputs
 from mi_core.analyses.tuned_lens_result import TunedLensTrainResult
 from mi_core.analyses.tuned_lens_store import check_free, save_lens
-from mi_core.analyses.tuned_lens_train import OnTrainStep, tuned_lens_train
+from mi_core.analyses.tuned_lens_training import OnTrainStep, tuned_lens_train
 from mi_core.model.model import LoadedModel
 
 
