@@ -1,13 +1,13 @@
 """A look at one neuron as a table and as JSON, and back. Called through `NeuronResult`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mi_core.analyses.neuron_inputs import NeuronInputs
-from mi_core.analyses.neuron_result import NeuronResult, Vocabulary
+from mi_core.analyses.neuron_result import Context, NeuronResult, Vocabulary
 from mi_core.analyses.plain import checks_from, damage_told, provenance_from, texts_from
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
 
@@ -58,6 +58,29 @@ def token_frame(result: NeuronResult) -> "pd.DataFrame":
             "counted": result.counted,
         }
     )
+
+
+def context_frame(result: NeuronResult, contexts: Sequence[Context]) -> "pd.DataFrame":
+    """One row per shown token of some contexts."""
+    import pandas as pd
+
+    rows = [
+        {
+            "layer": result.inputs.layer,
+            "neuron": result.inputs.neuron,
+            "rank": rank,
+            "text": context.text,
+            "category": context.category,
+            "position": context.start + index,
+            "token": token,
+            "value": value,
+            "unit": "activation",
+            "strongest": context.start + index == context.position,
+        }
+        for rank, context in enumerate(contexts)
+        for index, (token, value) in enumerate(zip(context.tokens, context.values, strict=True))
+    ]
+    return pd.DataFrame(rows)
 
 
 def histogram_frame(result: NeuronResult) -> "pd.DataFrame":
