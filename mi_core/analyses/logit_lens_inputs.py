@@ -1,8 +1,10 @@
 """What a user chooses for a logit lens, and the words for sites and statistics."""
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from mi_core.analyses.plain import check_choice, check_text, check_whole, inputs_from_dict, inputs_to_dict
 from mi_core.errors import InputError
 from mi_core.tokens import Bos
 
@@ -14,7 +16,8 @@ LENS_SITES: tuple[LensSite, ...] = get_args(LensSite)
 STREAM_SITES: tuple[LensSite, ...] = ("resid_pre", "resid_mid", "resid_post")
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 
-MAX_TRACKED, MAX_TOP, MAX_PROMPT_CHARACTERS, MAX_WORD_CHARACTERS = 8, 50, 100_000, 1000
+MAX_TRACKED, MAX_TOP, MAX_STRIDE = 8, 50, 1000
+MAX_PROMPT_CHARACTERS, MAX_WORD_CHARACTERS = 100_000, 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,39 +114,30 @@ class LogitLensInputs:
         check_choice("site", self.site, LENS_SITES)
         check_choice("target", self.target, get_args(LensTarget))
         check_choice("bos", self.bos, get_args(Bos))
-        for name in ("answer", "distractor"):
-            if getattr(self, name) is not None:
-                check_word(name, getattr(self, name))
-        if not isinstance(self.lens, str) or len(self.lens) > MAX_WORD_CHARACTERS:
-            raise InputError("The lens has no usable name", fix="Choose one from the list")
+        check_word("answer", self.answer)
+        check_word("distractor", self.distractor)
+        if self.lens != "":
+            check_text("lens", self.lens, MAX_WORD_CHARACTERS, "Choose one from the list")
         for word in self.tracked:
-            check_word("tracked word", word)
+            check_word("tracked word", "" if word is None else word)
         if len(self.tracked) > MAX_TRACKED:
             raise InputError(f"{len(self.tracked)} words are tracked", fix=f"Give at most {MAX_TRACKED}")
-        if not (is_whole(self.k) and 1 <= self.k <= MAX_TOP):
-            raise InputError(f"The number of top tokens is {self.k}", fix=f"Give 1 to {MAX_TOP}")
-        if not (is_whole(self.stride) and self.stride >= 1):
-            raise InputError(f"The stride is {self.stride} layers", fix="Give a whole number from 1 on")
+        check_whole("number of top tokens", self.k, 1, MAX_TOP)
+        check_whole("stride", self.stride, 1, MAX_STRIDE)
         _check_positions(self.positions)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, one per field."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
-        }
+        return inputs_to_dict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "LogitLensInputs":
+    def from_dict(cls, values: Mapping[str, Any]) -> "LogitLensInputs":
         """The inverse of `to_dict`.
 
         Raises:
             InputError: an unknown or missing field, or a value that is refused.
         """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown or "prompt" not in values:
-            problem = f"has unknown fields {unknown}" if unknown else "has no prompt"
-            raise InputError(f"The lens' description {problem}")
-        return cls(**values)
+        return inputs_from_dict(cls, values, "lens")
 
 
 def lens_layers(n_layers: int, stride: int) -> tuple[int, ...]:
@@ -179,46 +173,28 @@ def check_prompt(prompt: object) -> None:
     Raises:
         InputError: it is.
     """
-    if not isinstance(prompt, str) or not prompt:
-        raise InputError("The prompt is empty", fix="Type a sentence that ends before its answer")
-    if len(prompt) > MAX_PROMPT_CHARACTERS:
-        raise InputError(f"The prompt has more than {MAX_PROMPT_CHARACTERS:,} characters")
-
-
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Refuse a value that is none of a few.
-
-    Raises:
-        InputError: it is not among them.
-    """
-    if value not in choices:
-        raise InputError(f"{name} is {value!r}"[:200], fix=f"Choose one of {', '.join(choices)}")
+    check_text("prompt", prompt, MAX_PROMPT_CHARACTERS, "Type a sentence that ends before its answer")
 
 
 def check_word(name: str, value: object) -> None:
-    """Refuse a word that is no text, empty, or endless.
+    """Refuse a word that is no text, blank, or endless; None is no word.
 
     Raises:
         InputError: it is.
     """
-    if not isinstance(value, str) or not value.strip(" "):
-        raise InputError(f"The {name} is empty", fix="Type a word, or leave it out")
-    if len(value) > MAX_WORD_CHARACTERS:
-        raise InputError(f"The {name} has more than {MAX_WORD_CHARACTERS:,} characters")
-
-
-def is_whole(value: object) -> bool:
-    """Whether a value is a whole number (True and False are not)."""
-    return isinstance(value, int) and not isinstance(value, bool)
+    if value is not None:
+        text = value.strip(" ") and value if isinstance(value, str) else value
+        check_text(name, text, MAX_WORD_CHARACTERS, "Type a word, or leave it out")
 
 
 def _check_positions(positions: tuple[int, ...] | None) -> None:
     if positions is None:
         return
-    whole = all(is_whole(position) and position >= 0 for position in positions)
-    if not positions or not whole or list(positions) != sorted(set(positions)):
+    for position in positions:
+        check_whole("position", position, 0, MAX_PROMPT_CHARACTERS)
+    if not positions or list(positions) != sorted(set(positions)):
         raise InputError(
             "The positions to read are not in order",
-            why="they are counted from 0, each once, ascending",
+            why="each may be there once",
             fix="Leave them out to read all",
         )

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.logit_lens_inputs import STATISTIC_INFO, LogitLensInputs, Statistic
 from mi_core.analyses.logit_lens_result import (
     WHOLE,
@@ -16,10 +15,8 @@ from mi_core.analyses.logit_lens_result import (
     WordRole,
     array_shapes,
 )
+from mi_core.analyses.plain import checks_from, damage_told, provenance_from, texts_from, tokens_from
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
-from mi_core.errors import InputError
-from mi_core.provenance import Provenance
-from mi_core.tokens import Token
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,18 +113,13 @@ def from_json(text: str | bytes) -> LogitLensResult:
         InputError: anything that `to_json` would not have written.
     """
     record = load_record(text, SCHEMA, VERSION)
-    try:
+    with damage_told("lens"):
         return _build(record)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise InputError(
-            "The record of the lens is damaged", why=f"{type(error).__name__}: {error}"
-        ) from error
 
 
 def _build(record: Mapping[str, Any]) -> LogitLensResult:
     positions, layers = _whole(record["positions"]), _whole(record["layers"])
     words = tuple(read_word(value) for value in record["words"])
-    provenance = record["provenance"]
     shapes = array_shapes(len(layers), len(positions), int(record["n_top"]), len(words))
     precision = "float32" if record["precision"] == "float32" else "float64"
     arrays = {
@@ -136,8 +128,8 @@ def _build(record: Mapping[str, Any]) -> LogitLensResult:
     }
     return LogitLensResult(
         inputs=LogitLensInputs.from_dict(record["inputs"]),
-        provenance=None if provenance is None else Provenance.from_dict(provenance),
-        tokens=tuple(read_token(value) for value in record["tokens"]),
+        provenance=provenance_from(record["provenance"]),
+        tokens=tokens_from(record["tokens"]),
         positions=positions,
         layers=layers,
         n_layers=int(record["n_layers"]),
@@ -145,25 +137,12 @@ def _build(record: Mapping[str, Any]) -> LogitLensResult:
         vocabulary={int(token): str(text) for token, text in record["vocabulary"].items()},
         lens=str(record["lens"]),
         lens_fingerprint=str(record["lens_fingerprint"]),
-        warnings=tuple(str(warning) for warning in record["warnings"]),
-        checks=tuple(read_check(value) for value in record["checks"]),
+        warnings=texts_from(record["warnings"]),
+        checks=checks_from(record["checks"]),
         seconds=float(record["seconds"]),
         cancelled=bool(record["cancelled"]),
         **arrays,
     )
-
-
-def read_token(value: Mapping[str, Any]) -> Token:
-    """A token of a prompt, as `asdict` wrote it."""
-    return Token(
-        int(value["position"]), int(value["id"]), str(value["visible"]),
-        int(value["start"]), int(value["end"]), bool(value["special"]),
-    )  # fmt: skip
-
-
-def read_check(value: Mapping[str, Any]) -> Check:
-    """A check, as `asdict` wrote it."""
-    return Check(str(value["name"]), bool(value["passed"]), str(value["detail"]))
 
 
 def read_word(value: Mapping[str, Any]) -> LensWord:

@@ -1,18 +1,28 @@
 """Inputs and Result of `logit_lens_steps`: a token's log-probability after every half block."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from jaxtyping import Float
 
 from mi_core.analyses.causal_trace_parts import Check
-from mi_core.analyses.logit_lens_inputs import LensTarget, check_choice, check_prompt, check_word, is_whole
-from mi_core.analyses.logit_lens_record import read_check, read_token, read_word
+from mi_core.analyses.logit_lens_inputs import MAX_PROMPT_CHARACTERS, LensTarget, check_prompt, check_word
+from mi_core.analyses.logit_lens_record import read_word
 from mi_core.analyses.logit_lens_result import LensWord
+from mi_core.analyses.plain import (
+    check_choice,
+    check_whole,
+    checks_from,
+    damage_told,
+    inputs_from_dict,
+    inputs_to_dict,
+    provenance_from,
+    texts_from,
+    tokens_from,
+)
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
-from mi_core.errors import InputError
 from mi_core.provenance import Provenance
 from mi_core.tokens import Bos, Token
 
@@ -52,28 +62,23 @@ class LogitLensStepsInputs:
         check_prompt(self.prompt)
         check_choice("target", self.target, get_args(LensTarget))
         check_choice("bos", self.bos, get_args(Bos))
-        for name in ("answer", "distractor"):
-            if getattr(self, name) is not None:
-                check_word(name, getattr(self, name))
-        if self.position is not None and not (is_whole(self.position) and self.position >= 0):
-            raise InputError(f"The position is {self.position!r:.80}", fix="Give a whole number from 0 on")
+        check_word("answer", self.answer)
+        check_word("distractor", self.distractor)
+        if self.position is not None:
+            check_whole("position", self.position, 0, MAX_PROMPT_CHARACTERS)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, one per field."""
-        return asdict(self)
+        return inputs_to_dict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "LogitLensStepsInputs":
+    def from_dict(cls, values: Mapping[str, Any]) -> "LogitLensStepsInputs":
         """The inverse of `to_dict`.
 
         Raises:
             InputError: an unknown or missing field, or a value that is refused.
         """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown or "prompt" not in values:
-            problem = f"has unknown fields {unknown}" if unknown else "has no prompt"
-            raise InputError(f"The description of the steps {problem}")
-        return cls(**values)
+        return inputs_from_dict(cls, values, "steps")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,12 +178,8 @@ class LogitLensStepsResult:
             InputError: not such a record, or damaged.
         """
         record = load_record(text, SCHEMA, VERSION)
-        try:
+        with damage_told("steps"):
             return _build(record)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise InputError(
-                "The record of the lens' steps is damaged", why=f"{type(error).__name__}: {error}"
-            ) from error
 
 
 def _build(record: Mapping[str, Any]) -> LogitLensStepsResult:
@@ -186,11 +187,11 @@ def _build(record: Mapping[str, Any]) -> LogitLensStepsResult:
     components, n_layers = tuple(str(one) for one in record["components"]), int(record["n_layers"])
     if components not in (SERIAL, PARALLEL):
         raise ValueError(f"unknown components {components}")
-    provenance, steps = record["provenance"], 1 + n_layers * len(components)
+    steps = 1 + n_layers * len(components)
     return LogitLensStepsResult(
         inputs=LogitLensStepsInputs.from_dict(record["inputs"]),
-        provenance=None if provenance is None else Provenance.from_dict(provenance),
-        tokens=tuple(read_token(value) for value in record["tokens"]),
+        provenance=provenance_from(record["provenance"]),
+        tokens=tokens_from(record["tokens"]),
         position=int(record["position"]),
         n_layers=n_layers,
         components=components,
@@ -201,8 +202,8 @@ def _build(record: Mapping[str, Any]) -> LogitLensStepsResult:
         output_log_probability=decode_array(
             record["output_log_probability"], "float64", (len(words),), "output_log_probability"
         ),
-        warnings=tuple(str(warning) for warning in record["warnings"]),
-        checks=tuple(read_check(value) for value in record["checks"]),
+        warnings=texts_from(record["warnings"]),
+        checks=checks_from(record["checks"]),
         seconds=float(record["seconds"]),
         cancelled=bool(record["cancelled"]),
     )

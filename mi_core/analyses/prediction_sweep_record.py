@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mi_core.analyses.logit_lens_record import read_check
+from mi_core.analyses.plain import checks_from, damage_told, provenance_from, texts_from
 from mi_core.analyses.prediction_sweep_result import (
     WHOLE,
     LeftOut,
@@ -16,8 +16,6 @@ from mi_core.analyses.prediction_sweep_result import (
     sweep_shapes,
 )
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
-from mi_core.errors import InputError
-from mi_core.provenance import Provenance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,20 +78,16 @@ def from_json(text: str | bytes) -> PredictionSweepResult:
         InputError: anything that `to_json` would not have written.
     """
     record = load_record(text, SCHEMA, VERSION)
-    try:
+    with damage_told("sweep"):
         return _build(record)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise InputError(
-            "The record of the sweep is damaged", why=f"{type(error).__name__}: {error}"
-        ) from error
 
 
 def _build(record: Mapping[str, Any]) -> PredictionSweepResult:
     swept = tuple(
-        SweptCase(int(one["index"]), int(one["n_tokens"]), tuple(str(piece) for piece in one["pieces"]))
+        SweptCase(int(one["index"]), int(one["n_tokens"]), texts_from(one["pieces"]))
         for one in record["swept"]
     )
-    n_layers, provenance = int(record["n_layers"]), record["provenance"]
+    n_layers = int(record["n_layers"])
     precision = "float32" if record["precision"] == "float32" else "float64"
     arrays = {
         name: decode_array(record[name], "int64" if name in WHOLE else precision, shape, name)
@@ -104,13 +98,13 @@ def _build(record: Mapping[str, Any]) -> PredictionSweepResult:
         raise ValueError("a prompt of the sweep is not in its set")
     return PredictionSweepResult(
         inputs=inputs,
-        provenance=None if provenance is None else Provenance.from_dict(provenance),
+        provenance=provenance_from(record["provenance"]),
         n_layers=n_layers,
         swept=swept,
         left_out=tuple(LeftOut(int(one["index"]), str(one["reason"])) for one in record["left_out"]),
         vocabulary={int(token): str(text) for token, text in record["vocabulary"].items()},
-        warnings=tuple(str(warning) for warning in record["warnings"]),
-        checks=tuple(read_check(value) for value in record["checks"]),
+        warnings=texts_from(record["warnings"]),
+        checks=checks_from(record["checks"]),
         seconds=float(record["seconds"]),
         cancelled=bool(record["cancelled"]),
         **arrays,

@@ -7,7 +7,8 @@
 A prompt whose last layer says something else never stabilises; it is counted, not averaged away.
 """
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -15,7 +16,8 @@ from jaxtyping import Bool, Float, Int
 
 from mi_core.analyses.cases import Case
 from mi_core.analyses.causal_trace_parts import Check
-from mi_core.analyses.logit_lens_inputs import STREAM_SITES, LensSite, check_choice
+from mi_core.analyses.logit_lens_inputs import STREAM_SITES, LensSite
+from mi_core.analyses.plain import check_choice, check_text, inputs_from_dict, inputs_to_dict
 from mi_core.errors import InputError
 from mi_core.provenance import Provenance
 from mi_core.tokens import Bos
@@ -50,28 +52,20 @@ class PredictionSweepInputs:
             raise InputError(f"The set has {len(self.cases)} prompts", fix=f"Give 1 to {MAX_CASES:,}")
         check_choice("site", self.site, STREAM_SITES)
         check_choice("bos", self.bos, get_args(Bos))
-        if not isinstance(self.set_name, str):
-            raise InputError("The name of the set is not text")
+        check_text("name of the set", self.set_name, 200)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, one per field."""
-        return {**asdict(self), "cases": [case.to_dict() for case in self.cases]}
+        return inputs_to_dict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "PredictionSweepInputs":
+    def from_dict(cls, values: Mapping[str, Any]) -> "PredictionSweepInputs":
         """The inverse of `to_dict`.
 
         Raises:
             InputError: an unknown field or a value that is refused.
         """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown or not isinstance(values.get("cases"), list):
-            problem = f"has unknown fields {unknown}" if unknown else "has no list of cases"
-            raise InputError(f"The description of the sweep {problem}")
-        try:
-            return cls(**{**values, "cases": tuple(Case(**case) for case in values["cases"])})
-        except TypeError as error:
-            raise InputError("The description of the sweep is damaged", why=str(error)) from error
+        return inputs_from_dict(cls, values, "sweep")
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ def _notes(result: LogitLensResult) -> tuple[tuple[str, ...], ...]:
 
 
 def _layer_axis(result: LogitLensResult) -> Axis:
-    return Axis("layer", "Layer", tuple(str(layer) for layer in result.layers), ids=result.layers)
+    return Axis("layer", "Layer", tuple(f"L{layer}" for layer in result.layers), ids=result.layers)
 
 
 def _token_axis(result: LogitLensResult) -> Axis:

@@ -76,14 +76,21 @@ def describe_words(result: LogitLensResult, position: int, measure: Measure = "r
     return f"Lines of the {MEASURES[measure][0]} over layers. {' '.join(parts)}"
 
 
-def step_lines(result: LogitLensStepsResult, *, chosen_layer: int | None = None) -> Spec:
+def step_lines(
+    result: LogitLensStepsResult, *, first_layer: int = 0, chosen_layer: int | None = None
+) -> Spec:
     """Change of the target's log-probability by each component, layer by layer.
+
+    Args:
+        result: the numbers.
+        first_layer: where the axis begins; the first layers often change more than all others together.
+        chosen_layer: layer to mark.
 
     Returns:
         Specification without looks; clicks select `cell` with fields series and x (the layer).
     """
-    change = result.change()[..., 0]
-    layers = list(range(result.n_layers))
+    layers = list(range(min(first_layer, result.n_layers - 1), result.n_layers))
+    change = result.change()[layers, :, 0]
     series = [Line(name, layers, change[:, index].tolist()) for index, name in enumerate(result.components)]
     return lines(
         series,

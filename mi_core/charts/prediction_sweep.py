@@ -17,7 +17,7 @@ from mi_core.charts.text import isolated, legible, number
 
 Spec = dict[str, Any]
 
-CORNER = 0.4  # marks sit near the cell's upper right corner, beside its text
+ASIDE, ABOVE = 0.4, 0.24  # marks sit in the cell's upper right corner, beside its text
 MAX_NAME = 120
 
 
@@ -70,7 +70,7 @@ def _panel(result: PredictionSweepResult, columns: range) -> Panel:
 
 
 def _layers(result: PredictionSweepResult) -> Axis:
-    return Axis("layer", "Layer", tuple(str(layer) for layer in range(result.n_layers)))
+    return Axis("layer", "Layer", tuple(f"L{layer}" for layer in range(result.n_layers)))
 
 
 def _prompts(result: PredictionSweepResult, columns: range) -> Axis:
@@ -83,7 +83,7 @@ def _prompts(result: PredictionSweepResult, columns: range) -> Axis:
 def _marks(layers: np.ndarray, columns: range) -> list[dict[str, float]]:
     """Where a mark stands; nothing for a prompt that has none."""
     return [
-        {"x": place + CORNER, "y": float(layers[column]) - CORNER}
+        {"x": place + ASIDE, "y": float(layers[column]) - ABOVE}
         for place, column in enumerate(columns)
         if not np.isnan(layers[column])
     ]
@@ -102,7 +102,7 @@ def depth_histogram(result: PredictionSweepResult) -> Spec:
     half = 0.5 / result.n_layers
     edges = [layer / result.n_layers - half for layer in range(result.n_layers + 1)]
     median = result.median_depth()
-    marks = [] if np.isnan(median) else [(median, f"median {number(median)}")]
+    marks = [] if np.isnan(median) else [(median, "median")]
     return histogram(
         edges,
         [Series("prompts", result.depth_counts().tolist())],

@@ -84,15 +84,16 @@ def cell_caption(result: LogitLensResult, layer: int, position: int) -> str:
     ]).strip()  # fmt: skip
 
 
-def steps_caption(result: LogitLensStepsResult) -> str:
+def steps_caption(result: LogitLensStepsResult, first_layer: int = 0) -> str:
     """Caption of the changes by component."""
     start, end = (number(float(result.log_probability[at, 0])) for at in (0, -1))
     token = token_label(result.position, result.tokens[result.position].visible)
+    drawn = f" Drawn from layer {first_layer} on." if first_layer else ""
     what = "attention and MLP" if result.components == SERIAL else "whole (parallel) block"
     return " ".join([
         f"Change of log P({result.words[0].visible}) [nats] by each {what}, read by the logit lens at token "
         f"{token} of {quoted(result.inputs.prompt)}; 0 = no change. All changes together lead from {start} "
-        f"(embedding) to {end} nats (the model's output).",
+        f"(embedding) to {end} nats (the model's output).{drawn}",
         model_sentence(result.provenance),
     ]).strip()  # fmt: skip
 

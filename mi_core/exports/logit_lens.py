@@ -81,16 +81,18 @@ def cell_figure(result: LogitLensResult, layer: int, position: int) -> Figure:
     )
 
 
-def steps_figure(result: LogitLensStepsResult, *, chosen_layer: int | None = None) -> Figure:
-    """Changes by attention and MLP at one position."""
+def steps_figure(
+    result: LogitLensStepsResult, *, first_layer: int = 0, chosen_layer: int | None = None
+) -> Figure:
+    """Changes by attention and MLP at one position, drawn from a layer on."""
     token = token_label(result.position, result.tokens[result.position].visible)
     return analysis_figure(
         result,
         analysis="logit_lens_steps",
         title=f"What attention and MLPs change at {token}",
-        spec=curves.step_lines(result, chosen_layer=chosen_layer),
-        view={"figure": "steps"},
-        caption=captions_lens.steps_caption(result),
+        spec=curves.step_lines(result, first_layer=first_layer, chosen_layer=chosen_layer),
+        view={"figure": "steps", "first_layer": first_layer},
+        caption=captions_lens.steps_caption(result, first_layer),
         how_to_read=captions_lens.STEPS,
         description=curves.describe_steps(result),
         frame=result.to_frame,
