@@ -118,4 +118,5 @@ def cell_bars(result: NeuronPromptResult, layer: int, position: int, *, chosen: 
 
 def describe_cell(result: NeuronPromptResult, layer: int, position: int) -> str:
     """A sentence that stands for the bars."""
-    return f"Layer {layer} at {token_label(position, result.tokens[position])}: {_note(result, layer, position)}."
+    token = token_label(position, result.tokens[position])
+    return f"Layer {layer} at {token}: {_note(result, layer, position)}."

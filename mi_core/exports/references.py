@@ -84,6 +84,29 @@ BIBTEX: Mapping[str, str] = {
   eprint = {2303.08112},
   archiveprefix = {arXiv}
 }""",
+    "geva2022transformer": """@inproceedings{geva2022transformer,
+  title = {Transformer Feed-Forward Layers Build Predictions by Promoting Concepts in the Vocabulary Space},
+  author = {Geva, Mor and Caciularu, Avi and Wang, Kevin Ro and Goldberg, Yoav},
+  booktitle = {Proceedings of the 2022 Conference on Empirical Methods in Natural Language Processing},
+  year = {2022},
+  eprint = {2203.14680},
+  archiveprefix = {arXiv}
+}""",
+    "bolukbasi2021interpretability": """@misc{bolukbasi2021interpretability,
+  title = {An Interpretability Illusion for {BERT}},
+  author = {Bolukbasi, Tolga and Pearce, Adam and Yuan, Ann and Coenen, Andy and Reif, Emily and
+    Vi{\\'e}gas, Fernanda and Wattenberg, Martin},
+  year = {2021},
+  eprint = {2104.07143},
+  archiveprefix = {arXiv}
+}""",
+    "sun2024massive": """@misc{sun2024massive,
+  title = {Massive Activations in Large Language Models},
+  author = {Sun, Mingjie and Chen, Xinlei and Kolter, J. Zico and Liu, Zhuang},
+  year = {2024},
+  eprint = {2402.17762},
+  archiveprefix = {arXiv}
+}""",
 }
 LOGIT_LENS = ("nostalgebraist2020interpreting", "belrose2023eliciting")
 CAUSAL_TRACE = (
@@ -93,6 +116,7 @@ CAUSAL_TRACE = (
     "heimersheim2024use",
     "hase2023does",
 )
+NEURONS = ("geva2022transformer", "bolukbasi2021interpretability", "sun2024massive")
 
 
 def bibliography(keys: Iterable[str]) -> str:
