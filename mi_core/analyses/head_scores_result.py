@@ -74,6 +74,11 @@ class HeadScoresResult:
             return np.full((self.n_layers, self.n_heads), np.nan)
         return self.samples[_index(score)].std(0, ddof=1)
 
+    def band(self, score: str) -> tuple[Float[np.ndarray, "layer head"], Float[np.ndarray, "layer head"]]:
+        """One standard deviation below and above the mean; NaN with a single sequence."""
+        mean, spread = self.mean(score), self.spread(score)
+        return mean - spread, mean + spread
+
     def labels(self, layer: int, head: int) -> tuple[str, ...]:
         """Names of the scores that reach the threshold, highest first; ("none",) where none does."""
         means = {name: float(self.mean(name)[layer, head]) for name in SCORE_NAMES}

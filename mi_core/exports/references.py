@@ -107,6 +107,39 @@ BIBTEX: Mapping[str, str] = {
   eprint = {2402.17762},
   archiveprefix = {arXiv}
 }""",
+    "olsson2022context": """@article{olsson2022context,
+  title = {In-context Learning and Induction Heads},
+  author = {Olsson, Catherine and Elhage, Nelson and Nanda, Neel and others},
+  journal = {Transformer Circuits Thread},
+  year = {2022},
+  eprint = {2209.11895},
+  archiveprefix = {arXiv}
+}""",
+    "wang2023interpretability": """@inproceedings{wang2023interpretability,
+  title = {Interpretability in the Wild: a Circuit for Indirect Object Identification in {GPT}-2 Small},
+  author = {Wang, Kevin and Variengien, Alexandre and Conmy, Arthur and Shlegeris, Buck and
+    Steinhardt, Jacob},
+  booktitle = {International Conference on Learning Representations},
+  year = {2023},
+  eprint = {2211.00593},
+  archiveprefix = {arXiv}
+}""",
+    "kobayashi2020attention": """@inproceedings{kobayashi2020attention,
+  title = {Attention is Not Only a Weight: Analyzing Transformers with Vector Norms},
+  author = {Kobayashi, Goro and Kuribayashi, Tatsuki and Yokoi, Sho and Inui, Kentaro},
+  booktitle = {Proceedings of EMNLP},
+  year = {2020},
+  eprint = {2004.10102},
+  archiveprefix = {arXiv}
+}""",
+    "jain2019attention": """@inproceedings{jain2019attention,
+  title = {Attention is not Explanation},
+  author = {Jain, Sarthak and Wallace, Byron C.},
+  booktitle = {Proceedings of NAACL},
+  year = {2019},
+  eprint = {1902.10186},
+  archiveprefix = {arXiv}
+}""",
 }
 LOGIT_LENS = ("nostalgebraist2020interpreting", "belrose2023eliciting")
 CAUSAL_TRACE = (

@@ -1,0 +1,333 @@
+"""Attention as figures: heads by a number, squares, key sums, strongest pairs, coloured text.
+
+Layers and queries go down, heads and keys across. A and B always share one scale; differences and
+contributions are blue above zero, orange below. Numbers come from `mi_core.analyses.attention_view`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mi_core.analyses.attention_inputs import HEAD_METRICS, METRIC_NAMES, SHOW_INFO
+from mi_core.analyses.attention_result import AttentionResult, Side
+from mi_core.analyses.attention_view import (
+    Direction,
+    Pair,
+    along,
+    is_signed,
+    key_sums,
+    ranks,
+    square,
+    top_pairs,
+)
+from mi_core.charts.bars import Bar, bars
+from mi_core.charts.colours import ColourScale, symmetric_bound
+from mi_core.charts.heatmap import Axis, Panel, describe, heatmap
+from mi_core.charts.layers import mark_layer
+from mi_core.charts.lines import Line, lines
+from mi_core.charts.text import MINUS, number, token_label
+from mi_core.charts.token_text import token_text
+
+Spec = dict[str, Any]
+
+SIDE_TITLES: dict[Side, str] = {"a": "A", "b": "B", "difference": f"A {MINUS} B"}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How one result is looked at.
+
+    Attributes:
+        side: A, B or A minus B.
+        mask_first: leave key 0 out.
+    """
+
+    side: Side = "a"
+    mask_first: bool = False
+
+
+PLAIN = View()
+
+
+def head_name(layer: int, head: int) -> str:
+    """A head as every figure calls it, for example L9H6."""
+    return f"L{layer}H{head}"
+
+
+# --- heads by a number ---
+
+
+def head_map(
+    result: AttentionResult, metric: str, view: View = PLAIN, *, chosen: tuple[int, int] | None = None
+) -> Spec:
+    """One number per head: layers down, heads across.
+
+    Args:
+        result: what was looked at.
+        metric: one of `HEAD_METRICS`.
+        view: which prompt.
+        chosen: (layer, head) to outline.
+
+    Returns:
+        Specification without looks; clicks select `cell` with the fields layer and head.
+    """
+    panels, rows, columns, colours = _head_parts(result, metric, view)
+    outlined = None if chosen is None else ("heads", *chosen)
+    small = result.n_heads <= 16
+    return heatmap(panels, rows, columns, colours, chosen=outlined, show_values=small)
+
+
+def describe_heads(result: AttentionResult, metric: str, view: View = PLAIN) -> str:
+    """The text alternative of `head_map`."""
+    return describe(*_head_parts(result, metric, view))
+
+
+def _head_parts(
+    result: AttentionResult, metric: str, view: View
+) -> tuple[list[Panel], Axis, Axis, ColourScale]:
+    values = result.metric(metric, view.side, mask_first=view.mask_first)
+    title = SIDE_TITLES[view.side] if result.compared else head_metric_label(result, metric)
+    rows = Axis("layer", "Layer", tuple(f"L{layer}" for layer in range(result.n_layers)), whole=True)
+    names = tuple(str(head) for head in range(result.n_heads))
+    panel = Panel("heads", title, values, missing="no query has such a key")
+    return [panel], rows, Axis("head", "Head", names), metric_scale(result, metric, view)
+
+
+def head_metric_label(result: AttentionResult, metric: str) -> str:
+    """A number per head by the name that fits this prompt."""
+    info = HEAD_METRICS[METRIC_NAMES.index(metric)]
+    if metric == "first_token" and not result.starts_with_bos:
+        return "first token (no BOS here)"
+    if metric == "effect" and result.answer is not None:
+        return f"effect on {target_text(result)}"
+    return info.label
+
+
+def target_text(result: AttentionResult) -> str:
+    """The logit, or the difference of two, that is read."""
+    if result.answer is None:
+        return "the target"
+    target = f"logit of {result.answer.visible[0]}"
+    return target if result.distractor is None else f"{target} {MINUS} {result.distractor.visible[0]}"
+
+
+def metric_scale(result: AttentionResult, metric: str, view: View) -> ColourScale:
+    """Colours of a number per head; A and B share them."""
+    info = HEAD_METRICS[METRIC_NAMES.index(metric)]
+    sides: tuple[Side, ...] = ("a", "b") if view.side != "difference" and result.compared else (view.side,)
+    values = [result.metric(metric, side, mask_first=view.mask_first) for side in sides]
+    signed = info.signed or view.side == "difference"
+    return _scale(head_metric_label(result, metric), info.unit, values, signed=signed)
+
+
+def _scale(title: str, unit: str, values: Sequence[np.ndarray], *, signed: bool) -> ColourScale:
+    numbers = np.concatenate([value.ravel() for value in values])
+    largest = float(np.abs(numbers[np.isfinite(numbers)]).max(initial=0.0))
+    if signed:
+        bound = symmetric_bound(largest)
+        return ColourScale(title, unit, (-bound, bound), diverging=True)
+    return ColourScale(title, unit, (0.0, largest if largest > 0 else 1.0))
+
+
+# --- squares ---
+
+
+def pattern_map(
+    result: AttentionResult,
+    heads: Sequence[tuple[int, int]],
+    views: Sequence[View] = (PLAIN,),
+    *,
+    chosen: tuple[int, int] | None = None,
+) -> Spec:
+    """Squares of heads on one scale: queries down, keys across, the future plain grey.
+
+    Args:
+        result: what was looked at.
+        heads: (layer, head) pairs; one panel per head and view.
+        views: which prompts; differences stand alone, on their own scale.
+        chosen: (query, key) positions to outline, in the first panel.
+
+    Returns:
+        Specification without looks; clicks select `cell` with the fields kind ("L2H3:a"), query and key.
+
+    Raises:
+        ValueError: differences mixed with weights.
+    """
+    panels, rows, columns, colours = _pattern_parts(result, heads, views)
+    outlined = None if chosen is None else (panels[0].key, *chosen)
+    return _plain_future(heatmap(panels, rows, columns, colours, chosen=outlined))
+
+
+def describe_pattern(
+    result: AttentionResult, heads: Sequence[tuple[int, int]], views: Sequence[View] = (PLAIN,)
+) -> str:
+    """The text alternative of `pattern_map`."""
+    panels, rows, columns, colours = _pattern_parts(result, heads, views)
+    told = describe(panels, rows, columns, colours)
+    return told.split(" cells were not run.")[0].rpartition(". ")[0] + "." if "not run" in told else told
+
+
+def _pattern_parts(
+    result: AttentionResult, heads: Sequence[tuple[int, int]], views: Sequence[View]
+) -> tuple[list[Panel], Axis, Axis, ColourScale]:
+    if len({view.side == "difference" for view in views}) > 1:
+        raise ValueError("a difference and its parts have different scales")
+    panels = [_pattern_panel(result, head, view, len(views)) for head in heads for view in views]
+    side: Side = "b" if all(view.side == "b" for view in views) else "a"
+    rows, columns = token_axis(result, "query", "Query", side), token_axis(result, "key", "Key", side)
+    return panels, rows, columns, pattern_scale(result, heads, views)
+
+
+def _pattern_panel(result: AttentionResult, place: tuple[int, int], view: View, count: int) -> Panel:
+    values = square(result, *place, view.side, mask_first=view.mask_first)
+    title = head_name(*place) + (f", {SIDE_TITLES[view.side]}" if result.compared or count > 1 else "")
+    places = ranks(values)
+    of = (~np.isnan(values)).sum(1)
+    notes = tuple(
+        tuple(f"rank {rank} of {of[row]} keys" if rank else "" for rank in line)
+        for row, line in enumerate(places.tolist())
+    )
+    return Panel(f"{head_name(*place)}:{view.side}", title, values, notes=notes)
+
+
+def pattern_scale(
+    result: AttentionResult, heads: Sequence[tuple[int, int]], views: Sequence[View]
+) -> ColourScale:
+    """One scale for squares: from 0 (or symmetric about it) to the strongest cell of A and of B."""
+    info, view = SHOW_INFO[result.inputs.show], views[0]
+    sides: tuple[Side, ...] = ("a", "b") if view.side != "difference" and result.compared else (view.side,)
+    values = [square(result, *place, side, mask_first=view.mask_first) for place in heads for side in sides]
+    quantity = info.quantity
+    if result.inputs.show == "contribution":
+        quantity = f"contribution to {target_text(result)}"
+    return _scale(quantity, info.unit, values, signed=is_signed(result, view.side))
+
+
+def token_axis(result: AttentionResult, field: str, title: str, side: Side = "a") -> Axis:
+    """The window's tokens by position."""
+    start, end = result.window
+    tokens = result.tokens_of(side)[start:end]
+    labels = tuple(token_label(token.position, token.visible) for token in tokens)
+    return Axis(field, title, labels, ids=tuple(range(start, end)))
+
+
+def _plain_future(spec: Spec) -> Spec:
+    """Grey ground instead of a hatched cell for every key that a query cannot see or that is masked."""
+    grid, *rest = spec["layer"]
+    ground = mark_layer("panels", "rect", "missing")
+    return {
+        **spec,
+        "datasets": {**spec["datasets"], "missing": []},
+        "layer": [{**grid, "layer": [ground, *grid["layer"]]}, *rest],
+    }
+
+
+# --- one head in other forms ---
+
+
+def key_sum_lines(
+    result: AttentionResult, place: tuple[int, int], views: Sequence[View], *, chosen: int | None = None
+) -> Spec:
+    """What every key gives to all queries together, a line per prompt.
+
+    Args:
+        result: what was looked at.
+        place: (layer, head).
+        views: which prompts.
+        chosen: position of the key to mark.
+    """
+    start, end = result.window
+    positions = list(range(start, end))
+    series = [
+        Line(
+            SIDE_TITLES[view.side] if result.compared else head_name(*place),
+            positions,
+            key_sums(square(result, *place, view.side, mask_first=view.mask_first)).tolist(),
+        )
+        for view in views
+    ]
+    info = SHOW_INFO[result.inputs.show]
+    tokens = result.tokens_of(views[0].side)[:end]
+    labels = tuple(token_label(token.position, token.visible) for token in tokens)
+    return lines(
+        series, x_title="Key", y_title="sum over queries", unit=info.unit, x_labels=labels, chosen_x=chosen
+    )
+
+
+def attention_text(
+    result: AttentionResult, place: tuple[int, int], view: View, position: int, direction: Direction
+) -> Spec:
+    """The text coloured by what one token reads, or by which tokens read it; on the square's scale.
+
+    Args:
+        result: what was looked at.
+        place: (layer, head).
+        view: which prompt.
+        position: of the token, in the prompt.
+        direction: "from" = what it reads, "to" = who reads it.
+
+    Returns:
+        Specification without looks; clicks select `cell` with the field position.
+    """
+    start, end = result.window
+    values = along(square(result, *place, view.side, mask_first=view.mask_first), position - start, direction)
+    tokens = [token.visible for token in result.tokens_of(view.side)[start:end]]
+    colours = pattern_scale(result, [place], [view])
+    return _moved(token_text(tokens, values.tolist(), colours, chosen=position - start), start)
+
+
+def _moved(spec: Spec, start: int) -> Spec:
+    """Positions counted from the start of the prompt, not of the window; narrow form included."""
+    if start == 0:
+        return spec
+    datasets = {
+        name: [
+            {**record, "position": record["position"] + start} if "position" in record else record
+            for record in records
+        ]
+        for name, records in spec["datasets"].items()
+    }
+    narrow = {"narrow": _moved(spec["narrow"], start)} if "narrow" in spec else {}
+    return {**spec, "datasets": datasets, **narrow}
+
+
+def pair_bars(
+    result: AttentionResult, place: tuple[int, int], view: View, *, count: int = 12, chosen: int | None = None
+) -> Spec:
+    """The strongest pairs of a head as bars; clicks select `cell` with the field index."""
+    tokens, info = result.tokens_of(view.side), SHOW_INFO[result.inputs.show]
+    items = [
+        Bar(pair_label(tokens, pair), pair.value, note=f"rank {pair.rank} among the query's keys")
+        for pair in head_pairs(result, place, view, count=count)
+    ]
+    return bars(
+        items,
+        title=info.quantity,
+        unit=info.unit,
+        chosen=chosen,
+        diverging=is_signed(result, view.side),
+    )
+
+
+def head_pairs(result: AttentionResult, place: tuple[int, int], view: View, *, count: int = 12) -> list[Pair]:
+    """The strongest pairs of a head, as `pair_bars` draws them."""
+    pattern = square(result, *place, view.side, mask_first=view.mask_first)
+    return top_pairs(pattern, result.window[0], count)
+
+
+def pair_label(tokens: Sequence[Any], pair: Pair) -> str:
+    """Query, arrow, key."""
+    query, key = tokens[pair.query], tokens[pair.key]
+    return f"{token_label(pair.query, query.visible)} → {token_label(pair.key, key.visible)}"
+
+
+def describe_pairs(result: AttentionResult, place: tuple[int, int], view: View) -> str:
+    """The text alternative of `pair_bars`, and a summary of the head."""
+    tokens = result.tokens_of(view.side)
+    shown = "; ".join(
+        f"{pair_label(tokens, pair)}: {number(pair.value)}"
+        for pair in head_pairs(result, place, view, count=3)
+    )
+    return f"Strongest pairs of {head_name(*place)}, query → key: {shown}."
