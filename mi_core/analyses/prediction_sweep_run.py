@@ -21,6 +21,7 @@ from torch import Tensor
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.causal_trace_result import Step
 from mi_core.analyses.logit_lens_checks import output_gap
+from mi_core.analyses.logit_lens_cost import lens_seconds
 from mi_core.analyses.logit_lens_statistics import LensNumbers, lens_numbers, rows_per_chunk
 from mi_core.analyses.prediction_sweep_result import (
     WHOLE,
@@ -75,6 +76,14 @@ def prediction_sweep(
     with contextlib.suppress(Cancelled):  # everything is done already
         sweep.report(on_step)
     return sweep.result()
+
+
+def sweep_seconds(model: LoadedModel, inputs: PredictionSweepInputs) -> float | None:
+    """Expected duration, from a few of the prompts; None before the model's speed was measured."""
+    looked_at = inputs.cases[:: max(1, len(inputs.cases) // 20)]
+    lengths = [len(model.tokenizer(case.prompt)["input_ids"]) for case in looked_at]
+    tokens = round(sum(lengths) / len(lengths) * len(inputs.cases))
+    return lens_seconds(model, tokens, len(inputs.cases) * model.dims.n_layers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,16 @@ from typing import Literal
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from pages.shared import attribution_fields, prompt_state, selection, trace_fields
+from pages.shared import (
+    attribution_fields,
+    lens_fields,
+    model_circuits_fields,
+    model_fields,
+    prompt_state,
+    selection,
+    trace_fields,
+    tuned_lens_fields,
+)
 from pages.shared.link import LinkField
 
 FOLDER = Path(__file__).resolve().parents[1]
@@ -50,6 +59,22 @@ class PageCard:
 PAGES = (
     PageCard(
         "home", "Home", "", ":material/home:", "What can be seen here, and where to start?", subject=True
+    ),
+    PageCard(
+        "model",
+        "Model",
+        "Look",
+        ":material/account_tree:",
+        "What is the model made of, and what does it say next?",
+        (*model_fields.FIELDS, *model_circuits_fields.FIELDS),
+    ),
+    PageCard(
+        "logit_lens",
+        "Logit lens",
+        "Look",
+        ":material/layers:",
+        "What would the model say if it stopped at this layer?",
+        (*lens_fields.FIELDS, *tuned_lens_fields.FIELDS),
     ),
     PageCard(
         "attribution",
