@@ -84,11 +84,12 @@ def paired_bars(
     ]  # fmt: skip
     bars = [record for index, one in enumerate(series) for record in _records(one, index, len(series))]
     return {
-        "height": _height(len(labels), len(series)),
+        "height": _height(len(labels) + (len(series) > 1), len(series)),
         "datasets": {
             "rows": rows,
             "bars": bars,
             "joints": _joints(series) if connected else [],
+            "names": _names(series),
             "zero": [{"end": 0, "top": -0.5, "bottom": len(labels) - 0.5}],
             "chosen": [record for record in rows if record["row"] == chosen],
         },
@@ -119,12 +120,22 @@ def _records(one: Series, index: int, count: int) -> list[Record]:
     top, bottom = _edges(index, count)
     return [
         {
-            "row": row, "series": str(index), "value": value, "start": start, "end": start + value,
+            "row": row, "series": index, "value": value, "start": start, "end": start + value,
             "top": row + top, "bottom": row + bottom, "middle": row + (top + bottom) / 2,
             "shown": number(value), "side": "left" if value < 0 else "right",
         }
         for row, (value, start) in enumerate(zip(one.values, one.starts, strict=True))
     ]  # fmt: skip
+
+
+def _names(series: Sequence[Series]) -> list[Record]:
+    """The legend's entries, in the row above the first; one prompt alone needs none."""
+    if len(series) == 1:
+        return []
+    return [
+        {"series": index, "name": legible(one.name), "top": -1.2, "bottom": -0.8, "middle": -1.0}
+        for index, one in enumerate(series)
+    ]
 
 
 def _joints(series: Sequence[Series]) -> list[Record]:
@@ -145,7 +156,12 @@ def _layers(
     """Bars, what reacts to pointing at their rows, joints and numbers, and the outline of the chosen row."""
     x_scale = {"domain": list(reach), "nice": False, "zero": False}
     x = number_channel("left", scale=x_scale, axis={"title": heading, "tickCount": 6})
-    y_scale = {"domain": [-0.5, len(labels) - 0.5], "reverse": True, "nice": False, "zero": False}
+    y_scale = {
+        "domain": [-0.5 if len(series) == 1 else -1.5, len(labels) - 0.5],
+        "reverse": True,
+        "nice": False,
+        "zero": False,
+    }
     y = number_channel("top", scale=y_scale, axis=_label_axis(labels))
     row = {"x": x, "x2": {"field": "right"}, "y": {**y, "field": "above"}, "y2": {"field": "below"}}
     whole = [
@@ -161,10 +177,11 @@ def _layers(
     joint = {"x": {**x, "field": "end"}, "y": y, "y2": {"field": "bottom"}}
     return [
         mark_layer("zero", "rule", "axis-line", **joint),
-        mark_layer("bars", "rect", "bar", **bar, color=_COLOUR, fillOpacity=_paleness(series)),
+        mark_layer("bars", "rect", "bar", **bar, color=_COLOUR, fillOpacity=_PALENESS),
         {**live, "params": cell_selection("row"), "transform": whole},
         mark_layer("joints", "rule", "reference", **joint),
         *_number_layers({**x, "field": "end"}, {**y, "field": "middle"}),
+        *_legend_layers(y),
         {**mark_layer("chosen", "rect", "chosen", **row), "transform": whole},
     ]
 
@@ -172,17 +189,25 @@ def _layers(
 _COLOUR = {"condition": {"test": "datum.value < 0", "value": NEGATIVE}, "value": POSITIVE}
 
 
-def _paleness(series: Sequence[Series]) -> Spec:
-    """The second prompt's bars are pale, and a legend says so."""
-    if len(series) == 1:
-        return {"value": 1}
-    names = [legible(one.name) for one in series]
-    return {
-        "field": "series",
-        "type": "ordinal",  # Vega-Lite warns of an opacity without an order
-        "scale": {"domain": ["0", "1"], "range": [1, PALE]},
-        "legend": {"title": None, "labelExpr": pick_expression(names), "symbolType": "square"},
+_PALENESS = {"condition": {"test": "datum.series === 1", "value": PALE}, "value": 1}
+
+
+def _legend_layers(y: Spec) -> list[Spec]:
+    """Which bars are whose, in a row of their own: Vega has no legend for marks that are coloured by sign."""
+    swatch = {
+        "x": {"value": {"expr": "width * (0.02 + 0.3 * datum.series)"}},
+        "x2": {"value": {"expr": "width * (0.045 + 0.3 * datum.series)"}},
+        "y": y,
+        "y2": {"field": "bottom"},
+        "color": {"value": POSITIVE},
+        "fillOpacity": _PALENESS,
     }
+    beside = {"value": {"expr": "width * (0.055 + 0.3 * datum.series)"}}
+    look = {"align": "left", "baseline": "middle"}
+    return [
+        mark_layer("names", "rect", "bar", **swatch),
+        mark_layer("names", "text", look=look, x=beside, y={**y, "field": "middle"}, text={"field": "name"}),
+    ]
 
 
 def _label_axis(labels: Sequence[str]) -> Spec:
