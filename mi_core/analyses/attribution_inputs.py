@@ -1,9 +1,10 @@
 """What a user chooses for a direct logit attribution, and how heads and neurons are named in text."""
 
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any, get_args
 
+from mi_core.analyses.plain import check_choice, check_text, check_whole, inputs_from_dict, inputs_to_dict
 from mi_core.errors import InputError
 from mi_core.tokens import Bos
 
@@ -45,28 +46,23 @@ class AttributionInputs:
         for name in ("split_heads", "neurons"):
             if isinstance(getattr(self, name), list):  # hashable, whoever wrote [..] in a notebook
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        _check_text(
-            "prompt", self.prompt, MAX_PROMPT_CHARACTERS, "Type a sentence that ends before its answer"
-        )
-        if self.control_prompt is not None:
-            _check_text("control prompt", self.control_prompt, MAX_PROMPT_CHARACTERS, "Leave it out for none")
-        for name in ("answer", "distractor"):
+        fix = "Type a sentence that ends before its answer"
+        check_text("prompt", self.prompt, MAX_PROMPT_CHARACTERS, fix)
+        for name, limit in (
+            ("control_prompt", MAX_PROMPT_CHARACTERS),
+            ("answer", 1000),
+            ("distractor", 1000),
+        ):
             if getattr(self, name) is not None:
-                _check_text(name, getattr(self, name), 1000, "Leave it out to use the default")
-        if self.bos not in get_args(Bos):
-            raise InputError(f"bos is {self.bos!r}", fix=f"Choose one of {', '.join(get_args(Bos))}")
-        if not 0 <= self.top_neurons <= MAX_TOP_NEURONS:
-            raise InputError(
-                f"The number of top neurons is {self.top_neurons}", fix=f"Give 0 to {MAX_TOP_NEURONS}"
-            )
+                check_text(name.replace("_", " "), getattr(self, name), limit, "Leave it out to have none")
+        check_choice("bos", self.bos, get_args(Bos))
+        check_whole("number of top neurons", self.top_neurons, 0, MAX_TOP_NEURONS)
         _check_names("head", self.split_heads, parse_head)
         _check_names("neuron", self.neurons, parse_neuron)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, one per field."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
-        }
+        return inputs_to_dict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "AttributionInputs":
@@ -75,15 +71,7 @@ class AttributionInputs:
         Raises:
             InputError: an unknown or missing field, or a value that `AttributionInputs` refuses.
         """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown or "prompt" not in values:
-            problem = f"has unknown fields {unknown}" if unknown else "has no prompt"
-            raise InputError(f"The attribution's description {problem}")
-        plain: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
-        for name, value in plain.items():
-            if not _fits(name, value):
-                raise InputError(f"The attribution's {name.replace('_', ' ')} cannot be {str(value)[:80]!r}")
-        return cls(**plain)
+        return inputs_from_dict(cls, values, "attribution")
 
 
 def parse_head(text: str) -> tuple[int, int]:
@@ -121,25 +109,9 @@ def _parse(text: str, pattern: re.Pattern[str], what: str, example: str) -> tupl
     return int(match[1]), int(match[2])
 
 
-def _check_text(name: str, text: object, limit: int, fix: str) -> None:
-    if not isinstance(text, str) or not text:
-        raise InputError(f"The {name} is empty", fix=fix)
-    if len(text) > limit:
-        raise InputError(f"The {name} has more than {limit:,} characters")
-
-
 def _check_names(what: str, names: tuple[str, ...], parse: Any) -> None:
     places = [parse(name) for name in names]
     if len(set(places)) != len(places):
         raise InputError(f"A {what} was named twice")
     if len(places) > MAX_NAMED:
         raise InputError(f"{len(places)} {what}s were named", fix=f"Name at most {MAX_NAMED}")
-
-
-def _fits(name: str, value: object) -> bool:
-    """Whether a value from a file has the type of its field."""
-    if name in ("split_heads", "neurons"):
-        return isinstance(value, tuple) and all(isinstance(one, str) for one in value)
-    if name == "top_neurons":
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, str) or (value is None and name in ("control_prompt", "answer", "distractor"))

@@ -14,10 +14,8 @@ from mi_core.analyses.attribution_result import (
     ReadToken,
     TopToken,
 )
-from mi_core.analyses.causal_trace_parts import Check
+from mi_core.analyses.plain import checks_from, damage_told, provenance_from, texts_from, tokens_from
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
-from mi_core.errors import InputError
-from mi_core.provenance import Provenance
 from mi_core.tokens import Token
 
 if TYPE_CHECKING:
@@ -155,34 +153,30 @@ def from_json(text: str | bytes) -> AttributionResult:
         InputError: anything that `to_json` would not have written.
     """
     record = load_record(text, SCHEMA, VERSION)
-    try:
+    with damage_told("attribution"):
         return _build(record)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise InputError(
-            "The attribution record is damaged", why=f"{type(error).__name__}: {error}"
-        ) from error
 
 
 def _build(record: Mapping[str, Any]) -> AttributionResult:
-    provenance, distractor, softcap = record["provenance"], record["distractor"], record["softcap"]
+    distractor, softcap = record["distractor"], record["softcap"]
     inputs = AttributionInputs.from_dict(record["inputs"])
-    tokens = tuple(tuple(_token(fields) for fields in one) for one in record["tokens"])
+    tokens = tuple(tokens_from(one) for one in record["tokens"])
     shapes = _shapes(record, inputs, tokens)
     return AttributionResult(
         inputs=inputs,
-        provenance=None if provenance is None else Provenance.from_dict(provenance),
+        provenance=provenance_from(record["provenance"]),
         tokens=tokens,
         target=_read_token(record["target"]),
         distractor=None if distractor is None else _read_token(distractor),
         top=tuple(TopToken(str(top["visible"]), float(top["probability"])) for top in record["top"]),
-        embedding_names=tuple(str(name) for name in record["embedding_names"]),
+        embedding_names=texts_from(record["embedding_names"]),
         **{name: decode_array(record[name], "float64", shapes[name], name) for name in FLOAT_ARRAYS},
         **{name: decode_array(record[name], "int64", shapes[name], name) for name in INTEGER_ARRAYS},
         softcap=None if softcap is None else float(softcap),
         post_norms=bool(record["post_norms"]),
         parallel=bool(record["parallel"]),
-        warnings=tuple(str(warning) for warning in record["warnings"]),
-        checks=tuple(Check(str(c["name"]), bool(c["passed"]), str(c["detail"])) for c in record["checks"]),
+        warnings=texts_from(record["warnings"]),
+        checks=checks_from(record["checks"]),
         seconds=float(record["seconds"]),
         cancelled=bool(record["cancelled"]),
     )
@@ -207,17 +201,6 @@ def _shapes(
         "sources": (prompts, len(inputs.split_heads), max(len(one) for one in tokens)),
         **dict.fromkeys(("sums", "logits", "model_logits", "probabilities"), (prompts, read)),
     }
-
-
-def _token(fields: Mapping[str, Any]) -> Token:
-    return Token(
-        position=int(fields["position"]),
-        id=int(fields["id"]),
-        visible=str(fields["visible"]),
-        start=int(fields["start"]),
-        end=int(fields["end"]),
-        special=bool(fields["special"]),
-    )
 
 
 def _read_token(fields: Mapping[str, Any]) -> ReadToken:
