@@ -198,6 +198,23 @@ def embedding_table(result: InspectResult) -> "pd.DataFrame":
     return pd.DataFrame(records, columns=pd.Index(["matrix", "low", "high", "value", "unit"]))
 
 
+def extreme_tokens(result: InspectResult) -> "pd.DataFrame":
+    """Tokens with the shortest and the longest vectors: matrix, which, id, token, norm."""
+    import pandas as pd
+
+    records = [
+        {"matrix": norms.name, "which": which, "id": token_id, "token": name, "norm": norm}
+        for norms in result.embeddings
+        for which, ids, values in (
+            ("shortest", norms.smallest_ids, norms.smallest_norms),
+            ("longest", norms.largest_ids, norms.largest_norms),
+        )
+        for token_id, norm in zip(ids.tolist(), values.tolist(), strict=True)
+        for name in [result.vocabulary.get(token_id, f"#{token_id}")]
+    ]
+    return pd.DataFrame(records, columns=pd.Index(["matrix", "which", "id", "token", "norm"]))
+
+
 def _figure(
     result: InspectResult,
     title: str,
