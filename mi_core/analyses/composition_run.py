@@ -232,7 +232,7 @@ class _Work:
         )
         nothing = int((np.isnan(self.scores) & earlier).sum())
         if nothing:
-            return (f"{nothing} pairs have no score, because the weights of one of their heads are zero.",)
+            return (f"{nothing} scores do not exist, because the weights of one of their heads are zero.",)
         return ()
 
 
