@@ -41,16 +41,17 @@ def subject_span(model: "LoadedModel", options: Mapping[str, Any], text: str) ->
 
 
 def prompt_cases(_model: "LoadedModel", options: Mapping[str, Any], text: str) -> tuple[Any, ...]:
-    """The cases of `--cases`: "facts", or a prompt file; at most `--limit`, even over relations.
+    """The cases of `--cases`: "facts", "five", or a prompt file; at most `--limit`, even over relations.
 
     Raises:
         InputError: the file cannot be read, or a row of it does not fit.
     """
-    from mi_core.batch.prompt_sets import bundled_facts
+    from mi_core.batch.prompt_sets import FIVE_QUESTIONS, bundled_facts
     from mi_core.importers.prompt_files import MAX_FILE_BYTES, read_prompt_file
 
-    if text == "facts":
-        return bundled_facts().sample(options["limit"], options["seed"]).cases
+    if text in ("facts", "five"):
+        bundled = bundled_facts() if text == "facts" else FIVE_QUESTIONS
+        return bundled.sample(options["limit"], options["seed"]).cases
     try:
         with Path(text).open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
@@ -87,13 +88,13 @@ def text_set(_model: "LoadedModel", options: Mapping[str, Any], text: str) -> tu
     from mi_core.importers.text_files import MAX_FILE_BYTES, read_text_file
 
     if text == "diverse":
-        return bundled_texts().texts[: options["limit"]]
+        return bundled_texts().texts[: max(0, options["limit"])]
     try:
         with Path(text).open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise InputError(f"{text!r:.200} cannot be read", why=error.strerror or "unknown cause") from error
-    return read_text_file(data, Path(text).name).texts[: options["limit"]]
+    return read_text_file(data, Path(text).name).texts[: max(0, options["limit"])]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -154,6 +155,28 @@ ANALYSES: dict[str, Analysis] = {
         inputs="mi_core.analyses:TunedLensSaveInputs",
         function="mi_core.analyses:tuned_lens_train_and_save",
         text_fields={"texts": (lens_texts, '"bundled", or a text file (blank lines separate documents)')},
+    ),
+    "logit-lens": Analysis(
+        help="read every layer of a prompt through the model's own output",
+        inputs="mi_core.analyses:LogitLensInputs",
+        function="mi_core.analyses:logit_lens",
+    ),
+    "logit-lens-steps": Analysis(
+        help="how attention and MLP of each layer change what the logit lens says at one token",
+        inputs="mi_core.analyses:LogitLensStepsInputs",
+        function="mi_core.analyses:logit_lens_steps",
+    ),
+    "prediction-sweep": Analysis(
+        help="find the layer at which the right answer appears and stays, over a prompt set",
+        inputs="mi_core.analyses:PredictionSweepInputs",
+        function="mi_core.analyses:prediction_sweep",
+        text_fields={
+            "cases": (prompt_cases, '"facts", "five" (bundled ones), or a prompt file (CSV or JSON)'),
+        },
+        extras=(
+            Extra("limit", 60, "how many prompts at most, even over relations"),
+            Extra("seed", 0, "of the draw"),
+        ),
     ),
     "attention": Analysis(
         help="every head's attention over a prompt, what it moves, and numbers that tell heads apart",

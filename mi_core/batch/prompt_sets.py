@@ -13,7 +13,7 @@ FIVE_QUESTIONS = PromptSet(
     "Five questions",
     (
         Case("The capital of France is", "France", " Paris", name="capital", relation="geography"),
-        Case("Barack Obama was born in", "Barack Obama", " Hawaii", name="birthplace", relation="people"),
+        Case("Barack Obama was born in", "Barack Obama", " Honolulu", name="birthplace", relation="people"),
         Case(
             "The largest planet in the solar system is", "planet", " Jupiter", name="planet", relation="science"
         ),

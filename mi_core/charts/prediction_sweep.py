@@ -42,7 +42,7 @@ def sweep_heatmap(
     spec["layer"] = [
         *spec["layer"],
         mark_layer("appears", "point", "best", look={"stroke": "#ffffff", "fill": "#000000"}, x=x, y=y),
-        mark_layer("stabilises", "point", "dot", look={"color": "#ffffff"}, x=x, y=y),
+        mark_layer("stabilises", "point", "dot", look={"color": "#ffffff", "stroke": "#000000"}, x=x, y=y),
     ]
     return spec
 

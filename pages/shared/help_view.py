@@ -7,6 +7,7 @@ import streamlit as st
 from mi_core.analyses.causal_trace_inputs import METRICS
 from mi_core.model.families import FAMILIES
 from mi_core.sites import SITES
+from pages.shared.lens_text import LENS_METHOD
 from pages.shared.method_text import AVERAGE_METHOD, TRACE_METHOD
 
 _KEYS = """
@@ -58,6 +59,9 @@ def draw_methods() -> None:
     with st.container(border=True):
         st.subheader("Average over a prompt set")
         st.markdown(AVERAGE_METHOD)
+    with st.container(border=True):
+        st.subheader("Logit lens and prediction sweep")
+        st.markdown(LENS_METHOD)
     st.subheader("Metrics")
     st.dataframe(
         {
