@@ -170,14 +170,14 @@ def _folder_of(model: "LoadedModel", lens: str) -> Path:
     for one in found:
         if lens == one.name:
             return Path(one.folder)
-    path = Path(lens).expanduser()
-    if not lens or "\0" in lens or not path.is_dir():
+    path = os.path.expanduser(lens)
+    if not lens or not os.path.isdir(path):  # not pathlib's, which raises for names that cannot be paths
         names = ", ".join(one.name for one in found[:8])
         raise InputError(
             f"There is no tuned lens {lens[:200]!r} for this model",
             fix=(f"There is: {names}" if names else "Train one, or give the folder of a lens"),
         )
-    return path.absolute()
+    return Path(path).absolute()
 
 
 def _state_of(folder: Path) -> tuple[tuple[int, int], ...]:

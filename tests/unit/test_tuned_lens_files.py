@@ -1,0 +1,393 @@
+"""Lens folders: what is written comes back bit for bit, every mistake has its sentence, and where they live."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file as save_numpy
+from safetensors.torch import save_file
+
+from mi_core.analyses import TunedLens, TunedLensSaveInputs, TunedLensTrainResult, tuned_lens_train_and_save
+from mi_core.analyses.tuned_lens import LensOrigin
+from mi_core.analyses.tuned_lens_files import CONVERT, config_of, read_lens, write_lens
+from mi_core.analyses.tuned_lens_origin import unembed_hash
+from mi_core.analyses.tuned_lens_store import data_folder, lenses_of, open_lens, save_folder, save_lens
+from mi_core.cli import main
+from mi_core.engine import build_model
+from mi_core.engine.holder import load_model
+from mi_core.errors import Cancelled, InputError
+from mi_core.model.model import LoadedModel
+from mi_core.model.spec import ModelSpec
+from tests.disk import save_model
+from tests.tiny import hf_model
+from tests.words import WORDS, word_tokenizer
+
+LAYERS, WIDTH = 4, 32
+
+
+def some_lens(
+    name: str = "mine", *, layers: int = LAYERS, width: int = WIDTH, dtype: str = "float32"
+) -> TunedLens:
+    random = np.random.default_rng(0)
+    weight = random.normal(size=(layers, width, width)).astype(dtype)
+    return TunedLens(name, weight, random.normal(size=(layers, width)).astype(dtype))
+
+
+@pytest.fixture(autouse=True)
+def _own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_lens(some_lens(), tmp_path / "mine")
+    return tmp_path / "mine"
+
+
+def model(name: str = "llama") -> LoadedModel:
+    return build_model(hf_model(name, torch.float32), word_tokenizer(), fingerprint=f"weights of {name}")
+
+
+def tensors(lens: TunedLens) -> dict[str, torch.Tensor]:
+    parts = {}
+    for layer in range(lens.n_layers):
+        parts[f"{layer}.weight"] = torch.from_numpy(lens.weight[layer].copy())
+        parts[f"{layer}.bias"] = torch.from_numpy(lens.bias[layer].copy())
+    return parts
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config.update(changes)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+# --- what is written comes back
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_saved_and_loaded_lenses_are_equal_bit_for_bit(tmp_path: Path, dtype: str) -> None:
+    lens = some_lens(dtype=dtype)
+    write_lens(lens, tmp_path / "deep" / "down" / "mine")
+    again = read_lens(tmp_path / "deep" / "down" / "mine", LAYERS, WIDTH)
+    assert again.weight.dtype == dtype
+    assert (again.weight == lens.weight).all()
+    assert (again.bias == lens.bias).all()
+    assert again.fingerprint == lens.fingerprint
+    assert sorted(path.name for path in (tmp_path / "deep" / "down").iterdir()) == ["mine"]
+
+
+def test_a_published_lens_is_read(tmp_path: Path) -> None:
+    """The layout of the tuned-lens package, in half precision, without our own key."""
+    lens = some_lens()
+    (tmp_path / "gpt2").mkdir()
+    save_file({k: v.bfloat16() for k, v in tensors(lens).items()}, tmp_path / "gpt2" / "params.safetensors")
+    config = {
+        "base_model_name_or_path": "gpt2", "d_model": WIDTH, "num_hidden_layers": LAYERS, "bias": True,
+        "base_model_revision": None, "unembed_hash": None, "lens_type": "linear_tuned_lens",
+    }  # fmt: skip
+    (tmp_path / "gpt2" / "config.json").write_text(json.dumps(config))
+    read = read_lens(tmp_path / "gpt2", LAYERS, WIDTH)
+    expected = torch.from_numpy(lens.weight).bfloat16().float().numpy()
+    assert (read.weight == expected).all()
+    assert read.origin == LensOrigin("gpt2")
+    assert set(config) <= set(config_of(lens))  # what the package reads, we write
+
+
+def test_a_lens_without_biases_is_read(folder: Path) -> None:
+    weights = {name: part for name, part in tensors(some_lens()).items() if "weight" in name}
+    save_file(weights, folder / "params.safetensors")
+    rewrite(folder, bias=False)
+    read = read_lens(folder, LAYERS, WIDTH)
+    assert not read.bias.any()
+    assert (read.weight == some_lens().weight).all()
+
+
+def test_the_line_that_converts_a_pickle_works(folder: Path) -> None:
+    """Old lenses carried the unembedding and another prefix; the line drops the one and mends the other."""
+    old = {f"layer_translators.{name}": part for name, part in tensors(some_lens()).items()}
+    torch.save({**old, "unembedding.weight": torch.zeros(9, WIDTH)}, folder / "params.pt")
+    (folder / "params.safetensors").unlink()
+    code = CONVERT.removeprefix('python -c "').removesuffix('"')
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, timeout=100)
+    read = read_lens(folder, LAYERS, WIDTH)
+    assert (read.weight == some_lens().weight).all()
+
+
+# --- every mistake has its sentence
+
+
+def pickled(folder: Path) -> None:
+    (folder / "params.safetensors").rename(folder / "params.pt")
+
+
+def wrong_width(folder: Path) -> None:
+    save_file(tensors(some_lens(width=16)), folder / "params.safetensors")
+
+
+def missing_layer(folder: Path) -> None:
+    parts = tensors(some_lens())
+    del parts["2.weight"]
+    save_file(parts, folder / "params.safetensors")
+
+
+def extra_key(folder: Path) -> None:
+    save_file({**tensors(some_lens()), "unembedding.weight": torch.zeros(3)}, folder / "params.safetensors")
+
+
+def not_numbers(folder: Path) -> None:
+    bad = some_lens()
+    bad.weight[3, 1, 2] = np.nan
+    save_file(tensors(bad), folder / "params.safetensors")
+
+
+def whole_numbers(folder: Path) -> None:
+    save_numpy(
+        {n: p.numpy().astype(np.int32) for n, p in tensors(some_lens()).items()},
+        folder / "params.safetensors",
+    )
+
+
+def huge(folder: Path) -> None:
+    with (folder / "params.safetensors").open("r+b") as file:
+        file.truncate(10**9)  # a sparse file
+
+
+def cut_off(folder: Path) -> None:
+    data = (folder / "params.safetensors").read_bytes()
+    (folder / "params.safetensors").write_bytes(data[:-10])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (pickled, r"This lens is a pickle: params.pt can run code .* convert it there with: python -c"),
+        (wrong_width, r"params.safetensors cannot be used: 0.weight has shape \(16, 16\), expected \(32, 32\)"),
+        (missing_layer, r"2.weight is missing"),
+        (extra_key, r"'unembedding.weight' is not part of a lens"),
+        (not_numbers, r"the translator of layer 3 holds NaN or infinite numbers"),
+        (whole_numbers, r"0.weight holds I32, not floating-point numbers"),
+        (huge, r"it has 1,000,000,000 bytes, and a lens for this model at most"),
+        (cut_off, r"params.safetensors cannot be used: it has [\d,]+ bytes of"),
+        (lambda f: (f / "params.safetensors").write_bytes(b"\x80\x04K\x01."), r"cut off, or not a safetensors"),
+        (lambda f: (f / "params.safetensors").unlink(), r"This lens has no params.safetensors"),
+        (lambda f: (f / "config.json").unlink(), r"is no tuned lens: its config.json cannot be read"),
+        (lambda f: (f / "config.json").write_text("{"), r"config.json cannot be used: it is not JSON"),
+        (lambda f: (f / "config.json").write_text("[" * 10_000), r"config.json cannot be used: it is not JSON"),
+        (lambda f: (f / "config.json").write_text("[1]"), r"it is not a JSON object"),
+        (lambda f: (f / "config.json").write_text(" " * 2_000_000), r"config.json cannot be used: it is larger"),
+        (lambda f: rewrite(f, d_model=64), r"for another model: it has d_model = 64, the loaded model has d_model"),
+        (
+            lambda f: rewrite(f, num_hidden_layers=12, base_model_name_or_path="gpt2"),
+            r"trained for 'gpt2' with layers = 12, the loaded model has layers = 4",
+        ),
+        (lambda f: rewrite(f, d_model="32"), r"its d_model is '32', not a whole number"),
+        (lambda f: rewrite(f, bias="yes"), r"its bias is neither true nor false"),
+        (lambda f: rewrite(f, lens_type="quadratic"), r"its lens_type is 'quadratic'"),
+        (lambda f: rewrite(f, unembed_hash=3), r"its unembed_hash is not text"),
+        (lambda f: rewrite(f, lantern=3), r"its lantern is not an object"),
+        (lambda f: shutil.rmtree(f), r"There is no folder"),
+    ],
+)  # fmt: skip
+def test_every_mistake_has_its_sentence(folder: Path, spoil: Any, sentence: str) -> None:
+    spoil(folder)
+    with pytest.raises(InputError, match=sentence) as raised:
+        read_lens(folder, LAYERS, WIDTH)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_lens_is_never_overwritten_in_silence(folder: Path) -> None:
+    other = TunedLens.plain(LAYERS, WIDTH)
+    with pytest.raises(InputError, match="There is a lens 'mine' already"):
+        write_lens(other, folder)
+    assert read_lens(folder, LAYERS, WIDTH).fingerprint == some_lens().fingerprint
+    write_lens(other, folder, replace=True)
+    assert read_lens(folder, LAYERS, WIDTH).fingerprint == other.fingerprint
+
+
+def test_only_lenses_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_text("cat")
+    with pytest.raises(InputError, match="is no lens, so it is not replaced"):
+        write_lens(some_lens(), tmp_path / "photos", replace=True)
+    assert (tmp_path / "photos" / "cat.jpg").exists()
+
+
+def test_a_failed_write_leaves_the_old_lens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mi_core.analyses.tuned_lens_files._write_files", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        write_lens(TunedLens.plain(LAYERS, WIDTH), folder, replace=True)
+    assert [path.name for path in folder.parent.iterdir() if path.name != "data"] == ["mine"]
+    assert read_lens(folder, LAYERS, WIDTH).fingerprint == some_lens().fingerprint
+
+
+# --- which model
+
+
+def test_the_unembedding_hash_is_numpys_print_of_the_matrix() -> None:
+    """The tuned-lens package hashes `numpy.array_str(matrix, precision=1)`; ours reads the edges only."""
+    import hashlib
+
+    for name in ("gpt2", "llama", "opt"):
+        loaded = model(name)
+        whole = np.array_str(loaded.hf.get_output_embeddings().weight.detach().numpy(), precision=1)
+        assert "..." in whole
+        assert unembed_hash(loaded) == hashlib.sha256(whole.encode()).hexdigest()
+
+
+def test_a_lens_of_another_model_is_said(tmp_path: Path) -> None:
+    llama = model()
+    for origin, match in (
+        (LensOrigin("other/gpt2"), "trained on 'other/gpt2'.*nothing proves"),
+        (LensOrigin("x", unembed_hash="0" * 64), "unembedding is not that of the loaded model"),
+        (LensOrigin("x", fingerprint="feed"), "with weights feed, and the loaded model has weights"),
+    ):
+        lens = TunedLens("x", some_lens().weight, some_lens().bias, origin)
+        write_lens(lens, tmp_path / "x", replace=True)
+        (warning,) = open_lens(llama, str(tmp_path / "x")).warnings
+        import re
+
+        assert re.search(match, warning), warning
+    for origin in (
+        LensOrigin("x", unembed_hash=unembed_hash(llama)),
+        LensOrigin("x", unembed_hash="0" * 64, fingerprint=llama.fingerprint),
+        LensOrigin(),
+    ):
+        lens = TunedLens("x", some_lens().weight, some_lens().bias, origin)
+        write_lens(lens, tmp_path / "x", replace=True)
+        assert open_lens(llama, str(tmp_path / "x")).warnings == ()
+
+
+# --- where lenses live
+
+
+def test_lenses_are_saved_beside_a_models_folder(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "model")
+    loaded = load_model(str(folder))
+    lens = some_lens("first", layers=loaded.dims.n_layers)
+    assert save_lens(loaded, lens) == folder / "lenses" / "first"
+    assert [(one.name, one.place, one.problem) for one in lenses_of(loaded)] == [
+        ("first", "beside the model", "")
+    ]
+    assert open_lens(loaded, "first").fingerprint == lens.fingerprint
+    assert open_lens(loaded, str(folder / "lenses" / "first")).fingerprint == lens.fingerprint
+    assert load_model(str(folder)).fingerprint == loaded.fingerprint  # the lens is no part of the model
+
+
+def test_lenses_of_other_models_go_to_the_users_data_folder(tmp_path: Path) -> None:
+    llama = model()
+    folder = save_lens(llama, some_lens())
+    assert folder == tmp_path / "data" / "lantern" / "lenses" / "weights-of-llama" / "mine"
+    assert [(one.name, one.place) for one in lenses_of(llama)] == [("mine", "your data folder")]
+    assert not lenses_of(model("gpt2"))
+    bundled = SimpleNamespace(spec=ModelSpec("atlas"), fingerprint="abc")
+    assert save_folder(bundled, "x") == data_folder("abc") / "x"  # the program's own folder is not written to
+
+
+def test_a_lens_that_was_replaced_is_read_again(tmp_path: Path) -> None:
+    llama = model()
+    save_lens(llama, some_lens())
+    first = open_lens(llama, "mine").fingerprint
+    other = some_lens()
+    other.bias[0] += 1
+    save_lens(llama, other, replace=True)
+    assert open_lens(llama, "mine").fingerprint == other.fingerprint != first
+
+
+def test_lenses_that_cannot_be_used_are_listed_with_their_reason(tmp_path: Path) -> None:
+    llama = model()
+    for name, spoil in (("a", pickled), ("b", lambda f: (f / "config.json").write_text("{"))):
+        spoil(save_lens(llama, some_lens(name)))
+    (data_folder(llama.fingerprint) / "empty").mkdir()
+    a, b = lenses_of(llama)
+    assert "pickle" in a.problem
+    assert "not JSON" in b.problem
+    with pytest.raises(InputError, match="This lens is a pickle"):
+        open_lens(llama, "a")
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a" * 61, "x y", "naïve", "con."])
+def test_names_that_cannot_be_folders(name: str) -> None:
+    with pytest.raises(InputError, match="A lens cannot be called"):
+        save_lens(model(), some_lens(name))
+
+
+@pytest.mark.parametrize("lens", ["", "nowhere", "\0", "~nobody/x", "a" * 5000])
+def test_lenses_that_are_not_there(lens: str) -> None:
+    with pytest.raises(InputError, match="There is no tuned lens"):
+        open_lens(model(), lens)
+
+
+# --- train and save
+
+
+def inputs(**changes: Any) -> TunedLensSaveInputs:
+    random = np.random.default_rng(0)
+    texts = tuple(" ".join(random.choice(WORDS, 12)) for _ in range(14))
+    usual: dict[str, Any] = {"texts": texts, "steps": 3, "batch_tokens": 48, "context": 16}
+    return TunedLensSaveInputs(**{**usual, **changes})
+
+
+def test_a_trained_lens_is_saved_with_its_story() -> None:
+    llama = model()
+    result = tuned_lens_train_and_save(llama, inputs(save_as="fresh"))
+    opened = open_lens(llama, "fresh")
+    assert result.saved_to == str(data_folder(llama.fingerprint) / "fresh")
+    assert opened.fingerprint == result.fingerprint
+    assert opened.warnings == ()
+    story = opened.origin.training
+    assert story["validation"]["tuned_kl"] == [round(float(value), 6) for value in result.tuned_kl]
+    assert story["settings"]["steps"] == 3
+    assert len(story["text_sha256"]) == 64
+    assert "texts" not in story["settings"]
+    assert type(result.inputs).__name__ == "TunedLensTrainInputs"  # the recipe trains, and saves nothing
+    with pytest.raises(InputError, match="There is a lens 'fresh' already"):
+        tuned_lens_train_and_save(llama, inputs(save_as="fresh"))
+    tuned_lens_train_and_save(llama, inputs(save_as="fresh", steps=1, replace=True))
+    assert open_lens(llama, "fresh").fingerprint != result.fingerprint
+
+
+def test_a_training_that_is_stopped_saves_the_best_so_far() -> None:
+    llama = model()
+
+    def stop(step: Any) -> None:
+        if step.done >= 4:
+            raise Cancelled
+
+    result = tuned_lens_train_and_save(llama, inputs(save_as="half", steps=10_000), on_step=stop)
+    assert result.cancelled
+    assert open_lens(llama, "half").origin.training["stopped_early_by_user"] is True
+
+
+def test_going_on_from_a_lens_begins_where_it_ended() -> None:
+    llama = model()
+    first = tuned_lens_train_and_save(llama, inputs(save_as="first", steps=6))
+    measured = tuned_lens_train_and_save(llama, inputs(save_as="same", steps=0, start="first"))
+    assert (measured.tuned_kl == first.tuned_kl).all()
+    assert measured.fingerprint == first.fingerprint
+    more = tuned_lens_train_and_save(llama, inputs(save_as="more", steps=2, start="first"))
+    assert (more.stopping_kl[0] == measured.stopping_kl[0]).all()
+
+
+def test_the_command_trains_and_saves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = save_model(tmp_path / "model")
+    text, output = tmp_path / "text.txt", tmp_path / "out.json"
+    text.write_text("\n\n".join(f"The {word} is in downtown Seattle." for word in WORDS), encoding="utf-8")
+    command = ["tuned-lens-train", "--model", str(folder), "--texts", str(text), "--save-as", "mine"]
+    options = ["--steps", "2", "--batch-tokens", "64", "--context", "16", "--output", str(output)]
+    assert main([*command, *options]) == 0
+    written = TunedLensTrainResult.from_json(output.read_text(encoding="utf-8"))
+    assert written.saved_to == str(folder / "lenses" / "mine")
+    assert open_lens(load_model(str(folder)), "mine").fingerprint == written.fingerprint
+    assert main([*command, *options]) == 2
+    assert "There is a lens 'mine' already" in capsys.readouterr().err
