@@ -145,11 +145,11 @@ def _value_scale(
     """Vertical scale with all points, bands and rules on it."""
     ends = [point[end] for point in points for end in ("y", "low", "high") if end in point]
     values = [*ends, *(value for value, _ in marks if math.isfinite(value))]
-    shared = {"reverse": reversed, "nice": False, "zero": False}
+    shared = {"reverse": reversed, "nice": False}
     if not logarithmic:
         low, high = (min(values), max(values)) if values else (0.0, 1.0)
         margin = 0.06 * (high - low) or 0.5
-        return {"domain": [low - margin, high + margin], **shared}
+        return {"domain": [low - margin, high + margin], "zero": False, **shared}
     if any(value <= 0 for value in values):
         raise ValueError("a logarithmic axis has no place for 0 and below; count ranks from 1")
     low, high = min([1.0, *values]), max([10.0, *values])

@@ -10,7 +10,7 @@ import pytest
 
 from mi_core.charts.colours import ColourScale
 from mi_core.charts.ink import CIVIDIS, fill_of, ink_on, luminance
-from mi_core.charts.theme import DIVERGING, SIZES, THEMES, styled
+from mi_core.charts.theme import DIVERGING, SIZES, THEMES, SizeName, ThemeName, styled
 from mi_core.charts.token_layout import cut, flow, in_view, letters
 from mi_core.charts.token_text import NUMBERED_UP_TO, TokenRow, token_rows, token_text
 from mi_core.exports.converter import shared_converter
@@ -29,7 +29,7 @@ def places(spec) -> list[tuple[int, int, int]]:
     return [(record["line"], record["x"], record["x1"]) for record in records]
 
 
-def svg_of(spec, size="screen", theme="print") -> str:
+def svg_of(spec, size: SizeName = "screen", theme: ThemeName = "print") -> str:
     return with_fonts(shared_converter().svg(styled(spec, theme=theme, size=size)))
 
 
