@@ -13,7 +13,7 @@ from mi_core.charts.text import isolated, legible, number
 
 Spec = dict[str, Any]
 
-RANKS = 15
+RANKS = 10
 NOTED = 5  # contexts in a tooltip
 
 
@@ -106,9 +106,6 @@ def _scale(measure: Measure, values: np.ndarray) -> ColourScale:
     if measure in ("peak", "selectivity"):
         return ColourScale(info.label, info.unit, (-largest, largest), diverging=True)
     return ColourScale(info.label, info.unit, (0.0, largest))
-
-
-LAYER_LINES = ("layer_share_active", "never_active")
 
 
 def layer_lines(result: NeuronSurveyResult, *, chosen: int | None = None) -> Spec:

@@ -98,8 +98,8 @@ def map_caption(result: NeuronPromptResult, position: int) -> str:
     """Caption of the map over a prompt."""
     shown = window(len(result.tokens), position)
     parts = [
-        f"Neuron with the largest |activation| in each layer at each token of {quoted(result.inputs.prompt)}",
-        "Colour: its activation, 0 white.",
+        "Neuron with the largest |activation| in each layer at each token of "
+        f"{quoted(result.inputs.prompt)}. Colour: its activation, 0 white.",
     ]
     if len(shown) < len(result.tokens):
         parts.append(f"Tokens {shown.start} to {shown.stop - 1} of {len(result.tokens)} are shown.")
@@ -115,7 +115,7 @@ def cell_caption(result: NeuronPromptResult, layer: int, position: int) -> str:
     return " ".join(
         [
             f"The {result.top} neurons of layer {layer} with the largest |activation| at token {token} of "
-            f"{quoted(result.inputs.prompt)} They hold {held:.3g} % of the squared length of the layer's "
+            f"{quoted(result.inputs.prompt)}. They hold {held:.3g} % of the squared length of the layer's "
             f"{result.d_mlp:,} activations.",
             model_sentence(result.provenance),
         ]

@@ -1,17 +1,16 @@
 """The figures of neurons: drawing, table, caption, checks and recipe together, ready to leave."""
 
+from typing import TYPE_CHECKING
+
 from mi_core.analyses.neuron_inputs import Measure
-from mi_core.analyses.neuron_prompt_result import ARRAYS as PROMPT_ARRAYS
 from mi_core.analyses.neuron_prompt_result import NeuronPromptResult
 from mi_core.analyses.neuron_record import (
-    ARRAYS,
     category_frame,
     context_frame,
     histogram_frame,
     vocabulary_frame,
 )
 from mi_core.analyses.neuron_result import NeuronResult, Sign
-from mi_core.analyses.neuron_survey_result import ARRAYS as SURVEY_ARRAYS
 from mi_core.analyses.neuron_survey_result import NeuronSurveyResult
 from mi_core.analyses.neuron_text_result import NeuronTextResult
 from mi_core.charts import neuron as charts
@@ -22,6 +21,15 @@ from mi_core.exports import captions_neurons as captions
 from mi_core.exports.analysis_figure import analysis_figure
 from mi_core.exports.figure import Figure
 from mi_core.exports.references import NEURONS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# What a recipe compares: numbers that rounding on another machine moves a little, not the order of near ties
+# (two texts that begin alike) nor counts at the edge of a bin.
+SURVEY_ARRAYS = ("token_counts", "layer_peak", "layer_mean_absolute", "layer_share_active")
+ARRAYS = ("text_length", "activations", "edges", "category_mean", "category_low", "category_high")
+PROMPT_ARRAYS = ("values", "sizes")
 
 
 def survey_figure(
@@ -62,7 +70,7 @@ def layers_figure(result: NeuronSurveyResult, *, chosen: int | None = None) -> F
         frame=result.to_frame,
         references=NEURONS,
         function="neuron_survey",
-        arrays=surveys.LAYER_LINES,
+        arrays=SURVEY_ARRAYS,
     )
 
 
@@ -98,7 +106,7 @@ def cell_figure(
         caption=captions.cell_caption(result, layer, position),
         how_to_read=captions.CELL,
         description=maps.describe_cell(result, layer, position),
-        frame=lambda: result.to_frame().query("layer == @layer and position == @position"),
+        frame=lambda: _cell_frame(result, layer, position),
         references=NEURONS,
         function="neuron_prompt",
         arrays=PROMPT_ARRAYS,
@@ -196,6 +204,13 @@ def vocabulary_figure(result: NeuronResult) -> Figure:
         function="neuron",
         arrays=ARRAYS,
     )
+
+
+def _cell_frame(result: NeuronPromptResult, layer: int, position: int) -> "pd.DataFrame":
+    """The rows of one layer and token."""
+    frame = result.to_frame()
+    here = (frame["layer"] == layer) & (frame["position"] == position)
+    return frame.loc[here].reset_index(drop=True)
 
 
 def _listed(chosen: tuple[int, int] | None) -> list[int] | None:

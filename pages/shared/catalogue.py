@@ -14,6 +14,7 @@ from pages.shared import (
     lens_fields,
     model_circuits_fields,
     model_fields,
+    neuron_fields,
     prompt_state,
     selection,
     trace_fields,
@@ -75,6 +76,14 @@ PAGES = (
         ":material/layers:",
         "What would the model say if it stopped at this layer?",
         (*lens_fields.FIELDS, *tuned_lens_fields.FIELDS),
+    ),
+    PageCard(
+        "neurons",
+        "Neurons",
+        "Look",
+        ":material/scatter_plot:",
+        "What makes single neurons fire, and what do they write?",
+        tuple(neuron_fields.FIELDS),
     ),
     PageCard(
         "attribution",

@@ -9,6 +9,7 @@ from mi_core.model.families import FAMILIES
 from mi_core.sites import SITES
 from pages.shared.lens_text import LENS_METHOD
 from pages.shared.method_text import AVERAGE_METHOD, TRACE_METHOD
+from pages.shared.neuron_method import METHOD as NEURON_METHOD
 
 _KEYS = """
 | key | does |
@@ -62,6 +63,9 @@ def draw_methods() -> None:
     with st.container(border=True):
         st.subheader("Logit lens and prediction sweep")
         st.markdown(LENS_METHOD)
+    with st.container(border=True):
+        st.subheader("Neurons")
+        st.markdown(NEURON_METHOD)
     st.subheader("Metrics")
     st.dataframe(
         {
