@@ -126,7 +126,7 @@ def planted() -> tuple[LoadedModel, TunedLens]:
     model = loaded("gpt2", torch.float64)
     random = torch.Generator().manual_seed(0)
     matrix, constant, maps = torch.eye(WIDTH).double(), torch.zeros(WIDTH).double(), []
-    for block in model.structure.blocks:
+    for block in model.hf.transformer.h:
         block.attn.c_proj.weight.data.zero_()
         block.attn.c_proj.bias.data.zero_()
         maps.append(
@@ -232,12 +232,12 @@ def test_cancel_keeps_the_best_so_far(gpt2: LoadedModel) -> None:
 
     def stop(step: Step) -> None:
         steps.append(step)
-        if step.done >= 20:
+        if step.done >= 8:
             raise Cancelled
 
-    result = tuned_lens_train(gpt2, asked(steps=1000, batch_tokens=32, learning_rate=1e-6), on_step=stop)
+    result = tuned_lens_train(gpt2, asked(steps=1000, batch_tokens=32), on_step=stop)
     assert result.cancelled
-    assert 20 <= len(result.loss) < 1000
+    assert 8 <= len(result.loss) < 1000
     assert any("stopped" in warning for warning in result.warnings)
     assert result.lens is not None
     assert [step.done for step in steps] == sorted(step.done for step in steps)
@@ -383,7 +383,7 @@ def test_the_table_has_every_number_once(trained: TunedLensTrainResult) -> None:
     frame = trained.to_frame()
     assert len(frame) == 3 * LAYERS + trained.stopping_kl.size + trained.loss.size
     assert not frame.duplicated(["text", "lens", "layer", "step"]).any()
-    gain = frame[frame["lens"] == "plain - tuned"]["value"].to_numpy()
+    gain = frame[frame["lens"] == "plain - tuned"]["value"].tolist()
     np.testing.assert_allclose(gain, trained.plain_kl - trained.tuned_kl, atol=1e-12)
     assert (trained.gain_low <= trained.gain).all()
     assert (trained.gain <= trained.gain_high).all()

@@ -4,8 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -290,7 +290,7 @@ def test_lenses_of_other_models_go_to_the_users_data_folder(tmp_path: Path) -> N
     assert folder == tmp_path / "data" / "lantern" / "lenses" / "weights-of-llama" / "mine"
     assert [(one.name, one.place) for one in lenses_of(llama)] == [("mine", "your data folder")]
     assert not lenses_of(model("gpt2"))
-    bundled = SimpleNamespace(spec=ModelSpec("atlas"), fingerprint="abc")
+    bundled = replace(model(), spec=ModelSpec("atlas"), fingerprint="abc")
     assert save_folder(bundled, "x") == data_folder("abc") / "x"  # the program's own folder is not written to
 
 
