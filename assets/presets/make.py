@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 from mi_core import load_model  # noqa: E402
 from mi_core.analyses import CausalTraceInputs, CausalTraceResult, causal_trace  # noqa: E402
 from mi_core.tokens import find_span, tokenize  # noqa: E402
-from pages.shared.examples import EXAMPLES, FOLDER, Example  # noqa: E402
+from pages.shared.examples import FOLDER, TRACES, Example  # noqa: E402
 from pages.shared.link import show_span  # noqa: E402
 
 Promise = Callable[[CausalTraceResult], None]
@@ -118,7 +118,7 @@ PROMISES: dict[str, Promise] = {
 def main() -> None:
     """Make every preset."""
     model = load_model("atlas")
-    for example in EXAMPLES:
+    for example in TRACES:
         inputs = inputs_of(example, model.tokenizer)
         result = causal_trace(model, inputs)
         PROMISES[example.name](result)

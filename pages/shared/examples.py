@@ -1,8 +1,8 @@
 """Examples to start from: prompts with every setting, and the results that were stored for them.
 
-`assets/presets/make.py` runs them on the bundled model and writes one file each; Home shows those files, so
-that the first figure is there before the model is. What an example promises (`see`) is checked by the
-program that stores it.
+`assets/presets/make.py` runs the traces on the bundled model and writes one file each; Home shows those
+files, so that the first figure is there before the model is. What an example promises (`see`) is checked: a
+trace's by the program that stores it, the others' by a test.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Example:
     values: dict[str, Any] = field(default_factory=dict)
 
 
-EXAMPLES: tuple[Example, ...] = (
+TRACES: tuple[Example, ...] = (
     Example(
         "eiffel_tower",
         "A fact and its two sites",
@@ -124,6 +124,49 @@ EXAMPLES: tuple[Example, ...] = (
     ),
 )
 
+"""Examples with a stored result."""
+
+LOOKS: tuple[Example, ...] = (
+    Example(
+        "repeated_colours",
+        "A head that copies",
+        "How does the model know what comes next in a list that repeats?",
+        "Head L4H3 looks from every colour to the one that followed its earlier copy: an induction head. "
+        "L2H0, two layers before it, looks at the token just before.",
+        "attention",
+        values={
+            "prompt": "red blue green gold red blue green gold red blue",
+            "selected_layer": 4,
+            "selected_head": 3,
+        },
+    ),
+    Example(
+        "guess_forming",
+        "A guess that forms",
+        "At which layer does the model settle on Paris?",
+        "Read through the model's own output, the first layers say something else; from layer 2 on the top "
+        "token at the end is Paris.",
+        "logit_lens",
+        values={"prompt": "The Eiffel Tower is located in the city of", "answer": " Paris"},
+    ),
+    Example(
+        "for_and_against",
+        "For and against a name",
+        "Which parts speak for Mary, and which for John?",
+        "The last layers write the difference towards Mary; the attention of layer 4, whose heads copy what "
+        "was said last, speaks for John.",
+        "attribution",
+        values={
+            "prompt": "When Mary and John went to the store, John gave a drink to",
+            "answer": " Mary",
+            "distractor": " John",
+        },
+    ),
+)
+"""Examples whose result is there as soon as the model is."""
+
+EXAMPLES: tuple[Example, ...] = (*TRACES, *LOOKS)
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -169,7 +212,7 @@ def values_of(item: Example) -> dict[str, Any]:
 
 def stored_result(about: About, inputs: CausalTraceInputs) -> CausalTraceResult | None:
     """The stored result for exactly these inputs on exactly these weights, if an example has it."""
-    for item in EXAMPLES:
+    for item in TRACES:
         known = stored(item.name)
         made_with = None if known is None else known.result.provenance
         if known is None or made_with is None or known.result.inputs != inputs:

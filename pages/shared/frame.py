@@ -17,7 +17,7 @@ from pages.shared import catalogue, link  # noqa: E402
 from pages.shared.boundary import boundary  # noqa: E402
 from pages.shared.examples import EXAMPLES, values_of  # noqa: E402
 from pages.shared.header import draw_header  # noqa: E402
-from pages.shared.sidebar import draw_navigation, draw_sidebar  # noqa: E402
+from pages.shared.sidebar import OPEN, draw_navigation, draw_sidebar  # noqa: E402
 from pages.shared.theme import ASSETS, apply_style  # noqa: E402
 
 
@@ -41,6 +41,9 @@ def _run() -> None:
     )
     if link.take_link(catalogue.all_fields(), card.name):
         st.session_state.update(values_of(EXAMPLES[0]))  # a first visit starts with something to see
+    wanted = st.session_state.pop(OPEN, card.name)
+    if wanted != card.name:
+        st.switch_page(pages[wanted])
     apply_style()
     st.logo(
         str(ASSETS / "icons" / "lantern_wordmark.svg"),

@@ -20,6 +20,9 @@ from pages.shared.prompt_state import SPREAD
 from pages.shared.session import chosen_spec, default_spec, hub, waiter
 from pages.shared.text import code, plain
 
+OPEN = "_open_page"
+"""Session key: the page that the next run is to show instead of its own."""
+
 _LOOK_EVERY = 0.5
 _DEVICES = ("auto", "cpu", "cuda", "mps", SPREAD)
 
@@ -50,7 +53,7 @@ def draw_sidebar() -> None:
         icon=":material/lightbulb:",
         width="stretch",
         on_click=_load_example,
-        help="Sets prompt, subject and settings.",
+        help="Sets prompt and settings, and opens the page that the example is about.",
     )
 
 
@@ -62,7 +65,7 @@ def _load_example() -> None:
     card = next(page for page in PAGES if page.name == item.page)
     kept = ("dtype", "device", "attention")
     defaults = {field.name: field.default for field in fields_of(card) if field.name not in kept}
-    st.session_state.update({**defaults, **values_of(item), "ran": False})
+    st.session_state.update({**defaults, **values_of(item), "ran": False, OPEN: item.page})
     new_visit()
 
 

@@ -12,7 +12,7 @@ from mi_core.analyses import CausalTraceInputs, CausalTraceResult, causal_trace
 from mi_core.errors import Cancelled
 from pages.shared import running, trace_page
 from pages.shared.charts import picked
-from pages.shared.examples import EXAMPLES, stored
+from pages.shared.examples import TRACES, stored
 from pages.shared.job import Job
 from pages.shared.session import default_spec, hub
 from pages.shared.token_strip import next_span
@@ -112,7 +112,7 @@ def test_stored_examples_belong_to_the_bundled_model(frame: Callable[..., AppTes
     """When this fails, the bundled model is newer than the examples: run `python assets/presets/make.py`."""
     about = hub().about(default_spec())
     assert about is not None
-    for item in EXAMPLES:
+    for item in TRACES:
         known = stored(item.name)
         assert known is not None, item.name
         assert known.result.provenance is not None
@@ -120,7 +120,7 @@ def test_stored_examples_belong_to_the_bundled_model(frame: Callable[..., AppTes
         assert all(check.passed for check in known.result.checks)
 
 
-@pytest.mark.parametrize("item", EXAMPLES, ids=lambda item: item.name)
+@pytest.mark.parametrize("item", TRACES, ids=lambda item: item.name)
 def test_an_example_shows_its_stored_result_at_once(frame: Callable[..., AppTest], item) -> None:
     from pages.shared.catalogue import all_fields
     from pages.shared.examples import values_of

@@ -1,0 +1,81 @@
+"""What the examples without a stored result promise is true of the bundled model, and their pages open."""
+
+from collections.abc import Callable
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from mi_core.analyses import (
+    AttentionInputs,
+    AttributionInputs,
+    LogitLensInputs,
+    NextTokenInputs,
+    attention_patterns,
+    attribution,
+    logit_lens,
+    next_token,
+)
+from mi_core.engine.holder import load_model
+from mi_core.model.model import LoadedModel
+from pages.shared.catalogue import all_fields
+from pages.shared.examples import LOOKS, example, values_of
+from pages.shared.link import write_link
+from tests.pages.conftest import assert_sound, texts
+
+
+@pytest.fixture(scope="module")
+def atlas() -> LoadedModel:
+    return load_model("atlas")
+
+
+def test_a_head_copies_what_followed_the_earlier_colour(atlas: LoadedModel) -> None:
+    inputs = AttentionInputs(example("repeated_colours").values["prompt"])
+    result = attention_patterns(atlas, inputs)
+    ids = [token.id for token in result.tokens]
+    induction, previous = result.patterns()[4, 3], result.patterns()[2, 0]
+    for query in range(6, len(ids)):  # `red` at 1 and `·red` at 5 are different tokens
+        after = [key for key in range(1, query) if ids[key - 1] == ids[query]]
+        assert induction[query, after].sum() > 0.9, query
+        assert previous[query, query - 1] > 0.9, query
+    top = next_token(atlas, NextTokenInputs(inputs.prompt)).to_frame().iloc[0]
+    assert top["candidate"] == "·green"
+
+
+def test_the_guess_is_paris_from_layer_2_on(atlas: LoadedModel) -> None:
+    values = example("guess_forming").values
+    result = logit_lens(atlas, LogitLensInputs(values["prompt"], answer=values["answer"]))
+    ranks = result.rank[:, -1]
+    assert (ranks[:2] > 1).all()
+    assert (ranks[2:] == 1).all()
+
+
+def test_the_last_layers_speak_for_mary_and_layer_4_for_john(atlas: LoadedModel) -> None:
+    values = example("for_and_against").values
+    result = attribution(
+        atlas, AttributionInputs(values["prompt"], answer=values["answer"], distractor=values["distractor"])
+    )
+    assert result.attention[0, 4] == result.attention[0].min() < -1
+    assert (result.heads[0, 4] < 0).all()
+    assert (result.attention[0, 5:] > 0).all()
+    assert (result.mlp[0, 5:] > 0).all()
+    assert all(check.passed for check in result.checks)
+
+
+@pytest.mark.parametrize("item", LOOKS, ids=lambda item: item.name)
+def test_an_example_opens_with_everything_set(frame: Callable[..., AppTest], item) -> None:
+    fields = all_fields()
+    state = {field.name: field.default for field in fields} | values_of(item)
+    session = frame(item.page, **write_link(state, fields))
+    assert_sound(session)
+    assert "broke" not in texts(session)
+    assert {name: session.session_state[name] for name in item.values} == item.values
+
+
+def test_the_menu_of_examples_leads_to_the_page(frame: Callable[..., AppTest]) -> None:
+    from pages.shared.sidebar import OPEN
+
+    session = frame()
+    session.session_state[OPEN] = "logit_lens"
+    session.run()
+    assert_sound(session)
+    assert session.title[0].value == "Logit lens"
