@@ -121,7 +121,7 @@ def _pairs(
         tuple(_note(result, result.writers[row], result.readers[column]) for column in columns)
         for row in rows
     )
-    panel = Panel(kind, TITLES[kind], values.astype(np.float64), notes=notes)
+    panel = Panel(kind, TITLES[kind], values.astype(np.float64), notes=notes, missing="none")
     return (
         panel,
         _heads("writer", "Writing head", result.writers, rows),

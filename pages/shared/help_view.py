@@ -9,6 +9,7 @@ from mi_core.model.families import FAMILIES
 from mi_core.sites import SITES
 from pages.shared.lens_text import LENS_METHOD
 from pages.shared.method_text import AVERAGE_METHOD, TRACE_METHOD
+from pages.shared.model_circuits_text import CIRCUITS_METHOD
 from pages.shared.neuron_method import METHOD as NEURON_METHOD
 
 _KEYS = """
@@ -66,6 +67,9 @@ def draw_methods() -> None:
     with st.container(border=True):
         st.subheader("Neurons")
         st.markdown(NEURON_METHOD)
+    with st.container(border=True):
+        st.subheader("Circuits")
+        st.markdown(CIRCUITS_METHOD)
     st.subheader("Metrics")
     st.dataframe(
         {

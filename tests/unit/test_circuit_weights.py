@@ -56,7 +56,7 @@ def test_other_number_formats_are_read_in_float64(dtype: torch.dtype) -> None:
 def test_a_norm_that_the_family_data_does_not_name_is_noticed() -> None:
     model = build_model(hf_model("qwen3"))
     model.structure.family = replace(model.structure.family, query_norm=None, key_norm=None)
-    with pytest.raises(ModelError, match="queries by .* differ from the model's own") as raised:
+    with pytest.raises(ModelError, match=r"queries by .* differ from the model's own") as raised:
         layer_circuits(model, 0)
     assert raised.value.kind == "unsupported"
 

@@ -29,7 +29,7 @@ def test_scores_are_those_of_the_whole_vocabulary_table(name: str) -> None:
 
 
 def test_planted_copiers() -> None:
-    """With tied embeddings a head that passes a subspace on copies; with the sign turned it does the reverse."""
+    """With tied embeddings a head that passes a subspace on copies; with the sign turned, the reverse."""
     hf = blank(1)
     first, second, third = subspaces(8, 8, 8)
     plant(hf, 1, 0, value=first, output=first.T)
