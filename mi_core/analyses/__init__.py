@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from mi_core.analyses.causal_trace_run import causal_trace, causal_trace_plan
     from mi_core.analyses.composition_run import composition, composition_seconds
     from mi_core.analyses.copying_scores_run import copying_scores, copying_seconds
-    from mi_core.analyses.head_scores_run import head_scores
+    from mi_core.analyses.head_scores_run import head_scores, head_scores_seconds
     from mi_core.analyses.head_views_run import head_views
     from mi_core.analyses.inspect_run import inspect_cost, inspect_model
     from mi_core.analyses.inspect_weight_run import inspect_weight, inspect_weight_cost
@@ -145,6 +145,7 @@ __all__ = [
     "copying_scores",
     "copying_seconds",
     "head_scores",
+    "head_scores_seconds",
     "head_views",
     "inspect_cost",
     "inspect_model",
@@ -176,6 +177,7 @@ _NEEDS_TORCH = {
     "head_views": "mi_core.analyses.head_views_run",
     "attention_patterns": "mi_core.analyses.attention_run",
     "head_scores": "mi_core.analyses.head_scores_run",
+    "head_scores_seconds": "mi_core.analyses.head_scores_run",
     "window_around": "mi_core.analyses.attention_run",
     "inspect_weight": "mi_core.analyses.inspect_weight_run",
     "inspect_weight_cost": "mi_core.analyses.inspect_weight_run",

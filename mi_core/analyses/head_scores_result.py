@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from mi_core.analyses.attribution_inputs import head_name
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.head_scores_inputs import SCORE_NAMES, SCORES, HeadScoresInputs
 from mi_core.analyses.plain import checks_from, damage_told, provenance_from, texts_from
@@ -116,6 +117,21 @@ class HeadScoresResult:
             for score in SCORES
         ]
         return pd.concat(parts, ignore_index=True)
+
+    def labels_frame(self) -> "pd.DataFrame":
+        """One row per head: head, labels, and the mean of every score (shares)."""
+        import pandas as pd
+
+        rows = [
+            {
+                "head": head_name(layer, head),
+                "labels": ", ".join(self.labels(layer, head)),
+                **{score.label: float(self.mean(score.name)[layer, head]) for score in SCORES},
+            }
+            for layer in range(self.n_layers)
+            for head in range(self.n_heads)
+        ]
+        return pd.DataFrame(rows)
 
     def to_json(self) -> str:
         """JSON text: schema "lantern/head_scores", version, every field; no NaN."""

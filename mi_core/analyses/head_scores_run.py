@@ -73,6 +73,14 @@ def head_scores(
     )
 
 
+def head_scores_seconds(model: LoadedModel, inputs: HeadScoresInputs) -> float | None:
+    """How long a test will take, in seconds; None while the model's speed is unknown."""
+    if not model.token_layers_per_second:
+        return None
+    tokens = inputs.samples * (1 + 2 * inputs.length)
+    return tokens * model.dims.n_layers / model.token_layers_per_second
+
+
 def _scores(model: LoadedModel, rows: Sequence[Sequence[int]], length: int) -> tuple[np.ndarray, float]:
     """[score, row, layer, head], and how far rows of attention are from summing to 1."""
 

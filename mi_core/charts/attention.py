@@ -5,7 +5,7 @@ contributions are blue above zero, orange below. Numbers come from `mi_core.anal
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from mi_core.analyses.attention_view import (
     square,
     top_pairs,
 )
+from mi_core.analyses.attribution_inputs import head_name
 from mi_core.charts.bars import Bar, bars
 from mi_core.charts.colours import ColourScale, symmetric_bound
 from mi_core.charts.heatmap import Axis, Panel, describe, heatmap
@@ -51,11 +52,6 @@ class View:
 PLAIN = View()
 
 
-def head_name(layer: int, head: int) -> str:
-    """A head as every figure calls it, for example L9H6."""
-    return f"L{layer}H{head}"
-
-
 # --- heads by a number ---
 
 
@@ -81,14 +77,17 @@ def head_map(
 
 def describe_heads(result: AttentionResult, metric: str, view: View = PLAIN) -> str:
     """The text alternative of `head_map`."""
-    return describe(*_head_parts(result, metric, view))
+    panels, rows, columns, colours = _head_parts(result, metric, view)
+    if np.isnan(panels[0].values).all():
+        return f"No head has a number for {head_metric_label(result, metric)} on this prompt."
+    return describe(panels, rows, columns, colours)
 
 
 def _head_parts(
     result: AttentionResult, metric: str, view: View
 ) -> tuple[list[Panel], Axis, Axis, ColourScale]:
     values = result.metric(metric, view.side, mask_first=view.mask_first)
-    title = SIDE_TITLES[view.side] if result.compared else head_metric_label(result, metric)
+    title = SIDE_TITLES[view.side] if result.compared else ""
     rows = Axis("layer", "Layer", tuple(f"L{layer}" for layer in range(result.n_layers)), whole=True)
     names = tuple(str(head) for head in range(result.n_heads))
     panel = Panel("heads", title, values, missing="no query has such a key")
@@ -120,6 +119,13 @@ def metric_scale(result: AttentionResult, metric: str, view: View) -> ColourScal
     values = [result.metric(metric, side, mask_first=view.mask_first) for side in sides]
     signed = info.signed or view.side == "difference"
     return _scale(head_metric_label(result, metric), info.unit, values, signed=signed)
+
+
+def shade_levels(values: np.ndarray, colours: ColourScale) -> list[list[int]]:
+    """Colours of numbers per head as steps 0 to 254 along a scale; -1 where there is no number."""
+    low, high = colours.domain
+    steps = np.clip(np.round(254 * (values - low) / (high - low)), 0, 254)
+    return np.where(np.isnan(values), -1, np.nan_to_num(steps)).astype(int).tolist()
 
 
 def _scale(title: str, unit: str, values: Sequence[np.ndarray], *, signed: bool) -> ColourScale:
@@ -165,8 +171,9 @@ def describe_pattern(
 ) -> str:
     """The text alternative of `pattern_map`."""
     panels, rows, columns, colours = _pattern_parts(result, heads, views)
-    told = describe(panels, rows, columns, colours)
-    return told.split(" cells were not run.")[0].rpartition(". ")[0] + "." if "not run" in told else told
+    # The future is no cell that was left out: without NaN `describe` says nothing about it.
+    whole = [replace(panel, values=np.nan_to_num(panel.values)) for panel in panels]
+    return describe(whole, rows, columns, colours)
 
 
 def _pattern_parts(
@@ -275,22 +282,7 @@ def attention_text(
     values = along(square(result, *place, view.side, mask_first=view.mask_first), position - start, direction)
     tokens = [token.visible for token in result.tokens_of(view.side)[start:end]]
     colours = pattern_scale(result, [place], [view])
-    return _moved(token_text(tokens, values.tolist(), colours, chosen=position - start), start)
-
-
-def _moved(spec: Spec, start: int) -> Spec:
-    """Positions counted from the start of the prompt, not of the window; narrow form included."""
-    if start == 0:
-        return spec
-    datasets = {
-        name: [
-            {**record, "position": record["position"] + start} if "position" in record else record
-            for record in records
-        ]
-        for name, records in spec["datasets"].items()
-    }
-    narrow = {"narrow": _moved(spec["narrow"], start)} if "narrow" in spec else {}
-    return {**spec, "datasets": datasets, **narrow}
+    return token_text(tokens, values.tolist(), colours, chosen=position, start=start)
 
 
 def pair_bars(

@@ -8,8 +8,9 @@ from mi_core.analyses.attention_inputs import HEAD_METRICS, METRIC_NAMES, SHOW_I
 from mi_core.analyses.attention_record import ARRAYS
 from mi_core.analyses.attention_result import AttentionResult
 from mi_core.analyses.attention_view import Direction, cells_frame
+from mi_core.analyses.attribution_inputs import head_name
 from mi_core.charts import attention as charts
-from mi_core.charts.attention import PLAIN, SIDE_TITLES, View, head_name
+from mi_core.charts.attention import PLAIN, SIDE_TITLES, View
 from mi_core.charts.text import legible, token_label
 from mi_core.exports.analysis_figure import analysis_figure
 from mi_core.exports.captions import model_sentence

@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from pages.shared import (
+    attention_fields,
     attribution_fields,
     lens_fields,
     model_circuits_fields,
@@ -68,6 +69,15 @@ PAGES = (
         ":material/account_tree:",
         "What is the model made of, and what does it say next?",
         (*model_fields.FIELDS, *model_circuits_fields.FIELDS),
+    ),
+    PageCard(
+        "attention",
+        "Attention",
+        "Look",
+        ":material/blur_on:",
+        "Which tokens does each head read, and what does it move?",
+        tuple(attention_fields.FIELDS),
+        second="equal",
     ),
     PageCard(
         "logit_lens",
