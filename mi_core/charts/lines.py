@@ -36,7 +36,7 @@ class Line:
     """One line.
 
     Attributes:
-        name: in the legend and in the selection.
+        name: in the legend and in the selection; where no line has one there is no legend.
         x: finite, in the order in which the points are joined.
         y: one per x; NaN or an infinity = a gap.
         low: lower ends of the band; empty = no band.
@@ -94,7 +94,10 @@ def lines(
     heading = legible(f"{y_title} [{unit}]" if unit else y_title)
     points = [record for index, line in enumerate(series) for record in _points(index, line, x_labels)]
     scale = _value_scale(points, marks, logarithmic=logarithmic, reversed=reversed)
-    x, y = _x_channel(points, x_title, x_labels), number_channel("y", scale=scale, axis={"title": heading})
+    x, y = (
+        _x_channel(points, x_title, x_labels),
+        number_channel("y", scale=scale, axis={"title": heading, "tickCount": 6}),
+    )
     if logarithmic:
         y["axis"]["values"] = _powers(*scale["domain"])
     return {
@@ -268,7 +271,7 @@ def _dots(series: Sequence[Line], x: Spec, y: Spec, told: Sequence[Spec]) -> Spe
 def _line_channel(series: Sequence[Line]) -> Spec:
     """Colour per line, and the legend below: as many columns as its longest name leaves."""
     names = [isolated(cut(legible(line.name), NAME)) for line in series]
-    if len(series) < 2:
+    if not any(names):
         return name_channel("line", legend=None)
     narrow, middle, wide = (_legend_columns(series, room) for room in (NARROW, MIDDLE, WIDE))
     legend: Spec = {
@@ -287,7 +290,7 @@ def _keys(series: Sequence[Line]) -> list[str]:
 
 def _height(series: Sequence[Line], room: int) -> int:
     """Screen height: the plot is as high under a long legend as under a short one."""
-    rows = -(-len(series) // _legend_columns(series, room)) if len(series) > 1 else 0
+    rows = -(-len(series) // _legend_columns(series, room)) if any(line.name for line in series) else 0
     return HEIGHT + LEGEND_ROW * rows
 
 
