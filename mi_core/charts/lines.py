@@ -1,6 +1,7 @@
 """Lines over layers, positions or numbers; each with its colour, dash and shape of points.
 
-Lines are keyed by their place in the list, so two of one name stay apart. Values that are not finite are gaps.
+Lines are keyed by their place in the list, so two of one name stay apart. A value that is not finite is a
+gap.
 """
 
 import math

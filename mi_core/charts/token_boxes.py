@@ -60,9 +60,7 @@ class Grid:
     def scales(self) -> tuple[Spec, Spec]:
         """Letters from left to right, lines from top to bottom."""
         ends = (f"width / ({self.letter})", f"height / ({self.letter}) * {LETTER / self.pitch}")
-        across, down = (
-            {"domainMin": 0, "domainMax": {"expr": end}, "nice": False, "zero": False} for end in ends
-        )
+        across, down = ({"domain": [0, {"expr": end}], "nice": False, "zero": False} for end in ends)
         return across, {**down, "reverse": True}
 
 
