@@ -15,4 +15,6 @@ FIELDS = [
     link.number("tuned_rate", "ll_trate", None, 1e-9, 100),
     link.number("tuned_context", "ll_tcontext", 128, 4, 100_000, whole=True),
     link.number("tuned_seed", "ll_tseed", 0, 0, 2**32 - 1, whole=True),
+    link.text("tuned_name", "ll_tname", "my-lens", limit=60),
+    link.flag("tuned_without_first", "ll_tskip"),
 ]

@@ -146,7 +146,7 @@ def _draw_training(about: About) -> None:
             _draw_more()
         _draw_upload()
         with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
-            st.text_input("Name", key="tuned_name", placeholder="my-lens", width=220)
+            st.text_input("Name", key="tuned_name", width=220)
             st.checkbox("Replace a lens of this name", key="tuned_replace")
         _draw_run_row(about)
 
@@ -221,7 +221,7 @@ def _asked(*, start: str = "") -> tuple[TunedLensSaveInputs | None, str]:
             start=start,
             seed=state["tuned_seed"],
             bos=state["bos"],
-            save_as=state.get("tuned_name", "").strip(),
+            save_as=state["tuned_name"].strip(),
             replace=bool(state.get("tuned_replace")),
         ), ""
     except LanternError as error:
