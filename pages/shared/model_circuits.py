@@ -73,16 +73,31 @@ def _chosen_head(about: About) -> tuple[int, int] | None:
 
 def _draw_head(about: About) -> None:
     st.subheader("One head")
+    elsewhere = _not_here(about)
+    if elsewhere:
+        # Drawn instead of the boxes, which would drop a value that they do not offer without a word.
+        st.warning(f"This model has no {elsewhere}.", icon=":material/link_off:")
+        gone = replace(selection(), layer=None, head=None)
+        st.button("Let go of it", key="close_head", on_click=select, args=(gone,))
+        return
     _draw_head_settings(about)
     head = _chosen_head(about)
     if head is None:
-        now = selection()
-        if now.layer is None or now.head is None:
-            st.info("Click a head above, or choose a layer and a head.", icon=":material/ads_click:")
-        else:
-            st.warning(f"This model has no head L{now.layer}H{now.head}.", icon=":material/link_off:")
+        st.info("Click a head above, or choose a layer and a head.", icon=":material/ads_click:")
         return
     _draw_directions(about, *head)
+
+
+def _not_here(about: About) -> str:
+    """The selected layer or head that this model does not have, in words; empty if it has both."""
+    now = selection()
+    layer = now.layer is not None and now.layer >= about.dims.n_layers
+    head = now.head is not None and now.head >= about.dims.n_heads
+    if layer and head:
+        return f"head L{now.layer}H{now.head}"
+    if layer:
+        return f"layer {now.layer}"
+    return f"head {now.head}" if head else ""
 
 
 def _draw_head_settings(about: About) -> None:

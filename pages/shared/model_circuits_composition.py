@@ -70,12 +70,19 @@ def _draw_scores(result: CompositionResult) -> None:
         figure = layer_figure(result, excess=excess, chosen=layers)
         figure_card("composition_layers", figure, on_cell=_choose_layers, formula=COMPOSITION_FORMULA)
         if layers is None:
-            st.info("Click a pair of layers to see the scores of their heads.", icon=":material/ads_click:")
+            asked = st.session_state["composition_layers"]
+            wrong = "" if asked is None else f"Layers {asked[0]} to {asked[1]} are no pair of this model. "
+            st.info(
+                f"{wrong}Click a pair of layers to see the scores of their heads.",
+                icon=":material/ads_click:",
+            )
     if layers is not None or max(len(result.writers), len(result.readers)) <= ALL_HEADS:
         figure = pair_figure(result, kind, layers=layers, excess=excess, chosen=pair)
         figure_card("composition_pairs", figure, on_cell=_choose_in(result), formula=COMPOSITION_FORMULA)
     if pair is not None:
         _draw_pair(result, pair)
+    elif st.session_state["composition_pair"] is not None:
+        _draw_pair_elsewhere(st.session_state["composition_pair"])
     _draw_top(result, kind, pair)
 
 
@@ -124,6 +131,18 @@ def _chosen_pair(result: CompositionResult) -> HeadPair | None:
     if pair is None or pair[0] not in result.writers or pair[1] not in result.readers:
         return None
     return pair if pair[0][0] < pair[1][0] else None
+
+
+def _draw_pair_elsewhere(pair: HeadPair) -> None:
+    from mi_core.charts.composition import head_name
+
+    writer, reader = pair
+    st.warning(
+        f"{head_name(writer)} \u2192 {head_name(reader)} is no pair of this model: both heads must be there, "
+        "the writer in an earlier layer.",
+        icon=":material/link_off:",
+    )
+    st.button("Let go of it", key="close_pair", on_click=_let_go)
 
 
 def _draw_pair(result: CompositionResult, pair: HeadPair) -> None:
