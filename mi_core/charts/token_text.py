@@ -102,7 +102,8 @@ def token_text(
             record["position"] = start + index
             if notes:
                 record["note"] = legible(notes[index])
-        grid = Grid(width, boxes[-1].line + 1 if boxes else 1, numbered)
+        used = max((box.end for box in boxes), default=1)  # a short text stays large on a narrow page
+        grid = Grid(used, boxes[-1].line + 1 if boxes else 1, numbered)
         return _flowing(records, grid, colours, chosen, notes=bool(notes))
 
     return {**laid_out(columns), "narrow": laid_out(min(columns, NARROW_COLUMNS))}
@@ -154,8 +155,9 @@ def _stacked(
 ) -> Spec:
     labels = [cut(legible(text.label), label_limit) for text in texts]
     lead = max((letters(label) for label in labels), default=0) + VALUE
-    grid = Grid(columns, max(1, len(texts)))
     lines = [_line(row, text, colours, lead, columns) for row, text in enumerate(texts)]
+    used = max((record["x1"] for line in lines for record in line), default=lead)
+    grid = Grid(used, max(1, len(texts)))
     records = [record for line in lines for record in line if "token" in record]
     heads = [_head(row, text, labels[row], lead) for row, text in enumerate(texts)]
     place = [shown_name("label", "text"), shown_index("position", "position"), shown_name("token", "token")]

@@ -227,3 +227,14 @@ def test_a_row_that_is_too_long_keeps_its_centre_and_shows_that_it_was_cut() -> 
     assert max(r["x1"] for r in spec["datasets"]["tokens"]) < 100
     assert [r["rest"] for r in spec["datasets"]["rests"]] == ["…", "…"]
     assert 40 in [r["position"] for r in spec["narrow"]["datasets"]["tokens"]]
+
+
+def test_type_does_not_shrink_for_columns_that_a_short_text_does_not_use() -> None:
+    def type_size(spec) -> float:
+        found = re.search(r'font-size="([\d.]+)px"[^>]*>·the<', svg_of(spec, "column"))
+        assert found is not None
+        return float(found[1])
+
+    assert 7.5 < type_size(token_text(["·the"] * 3, [0.1] * 3, AMOUNT)) < 8.6
+    rows = [TokenRow("a", ["·the"] * 3, [0.1] * 3)]
+    assert 7.5 < type_size(token_rows(rows, AMOUNT)) < 8.6
