@@ -46,14 +46,20 @@ def architecture_of(model: LoadedModel) -> Architecture:
         query_key_norm=child(block, family.query_norm) is not None,
         final_norm=family.final_norm if child(model.hf, family.final_norm) is not None else "",
         softcap=_optional(getattr(config, "final_logit_softcapping", None)),
+        norms_known=_proved(model),
         layer_kinds=_layer_kinds(config, dims.n_layers),
     )
+
+
+def _proved(model: LoadedModel) -> bool:
+    """Whether what attention and MLP add to the stream could be read, and adds up."""
+    return not {"attn_out", "mlp_out"} & set(model.structure.missing)
 
 
 def _norms(model: LoadedModel) -> tuple[list[str], str, str]:
     """Own names: norms before the two modules, norm behind attention, norm behind the MLP."""
     structure = model.structure
-    if "attn_out" in structure.missing or "mlp_out" in structure.missing:
+    if not _proved(model):
         return [], "", ""
     norms = [
         name for name, module in structure.blocks[0].named_children() if "norm" in _class(module).lower()

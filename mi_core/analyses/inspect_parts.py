@@ -83,6 +83,7 @@ class Architecture:
         query_key_norm: whether queries and keys are normed.
         final_norm: own name of the last norm; "" if there is none.
         softcap: final softcap of the logits; None if there is none.
+        norms_known: whether the probe proved what a block adds; if not, its norms are left out.
         layer_kinds: per layer "full" or "sliding", as the config says; empty when it does not say.
     """
 
@@ -107,6 +108,7 @@ class Architecture:
     query_key_norm: bool
     final_norm: str
     softcap: float | None
+    norms_known: bool = True
     layer_kinds: tuple[str, ...] = ()
 
 

@@ -38,7 +38,7 @@ def layer_lines(
     label, _ = STATISTICS[statistic]
     return lines(
         [_line(result, statistic, name) for name in lines_of(result, group)],
-        x_title="Layer", y_title=label, unit="weight", chosen_x=layer,
+        x_title="Layer", y_title=label.capitalize(), unit="weight units", chosen_x=layer,
     )  # fmt: skip
 
 
@@ -59,7 +59,10 @@ def _line(result: InspectResult, statistic: str, name: str) -> Line:
 
 
 def embedding_histogram(result: InspectResult) -> Spec:
-    """How many tokens have vectors of which norm; one outline per matrix, one for both when tied."""
+    """How many tokens have vectors of which norm; one outline per matrix, one for both when tied.
+
+    Heights follow log(1 + count), so that a single odd token can be seen.
+    """
     names = [norms.name for norms in result.embeddings]
     if result.architecture.tied and "W_E" in names:
         series = [Series("W_E = W_U (tied)", result.embedding_norms.tolist())]
@@ -70,8 +73,9 @@ def embedding_histogram(result: InspectResult) -> Spec:
         result.norm_edges.tolist(),
         series,
         x_title="Norm of a token's vector",
-        unit="weight",
+        unit="weight units",
         y_title="tokens",
+        logarithmic_counts=True,
     )
 
 
@@ -79,7 +83,7 @@ def entries_histogram(result: InspectWeightResult) -> Spec:
     """How the entries of one weight are spread."""
     return histogram(
         result.edges.tolist(), [Series(result.info.full_name, result.counts.tolist())],
-        x_title="Entry", unit="weight", y_title="entries", marks=((0.0, "0"),), logarithmic_counts=True,
+        x_title="Entry", unit="weight units", y_title="entries", logarithmic_counts=True,
     )  # fmt: skip
 
 
@@ -88,7 +92,7 @@ def spectrum_lines(result: InspectWeightResult) -> Spec:
     values = result.singular_values.tolist()
     return lines(
         [Line(result.info.full_name, list(range(len(values))), values)],
-        x_title="Number of the direction", y_title="Singular value", unit="weight",
+        x_title="Number of the direction", y_title="Singular value", unit="weight units",
     )  # fmt: skip
 
 

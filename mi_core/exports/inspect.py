@@ -49,7 +49,6 @@ def architecture_figure(
 ) -> Figure:
     """The plan of the model; arguments as in `charts.architecture.architecture_chart`."""
     plan = result.architecture
-    missing = [site.name for site in result.sites if site.missing]
     entry = "" if plan.known else " (no entry of its own: its structure was probed)"
     roles = ", ".join(f"{role} {count:,}" for role, count in result.parameters_by_role().items() if count)
     caption = (
@@ -59,7 +58,7 @@ def architecture_figure(
     return _figure(
         result,
         "Architecture",
-        plans.architecture_chart(plan, layer=layer, part=part, sites_missing=missing),
+        plans.architecture_chart(plan, layer=layer, part=part),
         {"figure": "architecture", "layer": layer, "part": part},
         caption,
         ARCHITECTURE_READING,
@@ -97,12 +96,13 @@ def embedding_figure(result: InspectResult) -> Figure:
         f"{norms.name}: mean norm {number(norms.mean)}, standard deviation {number(norms.std)}, from "
         f"{number(norms.smallest)} to {number(norms.largest)}."
         for norms in result.embeddings
+        if norms.name == "W_E" or not result.architecture.tied
     ]
     tied = "Embedding and unembedding are one matrix. " if result.architecture.tied else ""
     tokens = int(result.embedding_norms.sum() or result.unembedding_norms.sum())
     caption = (
-        f"Norms of the vectors of n = {tokens:,} tokens, in units of the weights. {tied}{' '.join(parts)} "
-        f"{model_sentence(result.provenance)}"
+        f"Norms of the vectors of n = {tokens:,} tokens, in units of the weights; heights follow log(1 + "
+        f"count). {tied}{' '.join(parts)} {model_sentence(result.provenance)}"
     )
     return _figure(
         result, "Norms of token vectors", drawings.embedding_histogram(result),

@@ -75,6 +75,23 @@ def surprise_figure(result: NextTokenResult, *, chosen: int | None = None) -> Fi
     )  # fmt: skip
 
 
+def top_table(result: NextTokenResult) -> "pd.DataFrame":
+    """The table as people read it: one row per token, its numbers side by side."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {
+            "rank": result.ranks,
+            "id": result.ids,
+            "token": [result.visible(token_id) for token_id in result.ids.tolist()],
+            "role": ["" if role == "top" else role for role in result.roles],
+            "probability": result.probabilities,
+            "log-probability [nats]": result.log_probabilities,
+            "logit": result.logits,
+        }
+    )
+
+
 def part_table(result: NextTokenResult, *parts: str) -> "pd.DataFrame":
     """The rows of the result's table that a figure shows; see `NextTokenResult.to_frame`."""
     import pandas as pd

@@ -45,7 +45,25 @@ def draw_next_tab() -> None:
     figure_card(
         "surprise", surprise_figure(result, chosen=result.position), on_cell=_choose, formula=SURPRISE_FORMULA
     )
-    figure_card("next_token", next_token_figure(result), formula=NEXT_FORMULA)
+    left, right = st.columns([3, 2])
+    with left:
+        figure_card("next_token", next_token_figure(result), formula=NEXT_FORMULA)
+    with right:
+        _draw_table(result)
+
+
+def _draw_table(result: NextTokenResult) -> None:
+    from mi_core.exports.next_token import top_table
+
+    frame = top_table(result)
+    decimals = {name: st.column_config.NumberColumn(format="%.4g") for name in frame.columns[4:]}
+    st.dataframe(
+        frame,
+        hide_index=True,
+        height=min(560, 35 * (len(frame) + 1) + 3),
+        column_config=decimals,
+        alt="The most probable next tokens with rank, probability, log-probability and logit.",
+    )
 
 
 def _position(count: int) -> int | None:

@@ -46,7 +46,7 @@ def _draw_sites(result: InspectResult) -> None:
             "TransformerLens name": [site.full_name for site in result.sites],
         },
         hide_index=True,
-        height=36 * (len(result.sites) + 1) + 2,
+        height=35 * (len(result.sites) + 1) + 3,
         alt="Sites of this model with their shapes.",
     )
 
@@ -75,6 +75,6 @@ def _draw_proofs(about: About, result: InspectResult) -> None:
             "figure": [proof.detail for proof in result.proofs],
         },
         hide_index=True,
-        height=36 * (len(result.proofs) + 1) + 2,
+        height=35 * (len(result.proofs) + 1) + 3,
         alt="Checks of the load-time probe.",
     )

@@ -140,9 +140,9 @@ def _table(result: InspectResult, part: Part) -> None:
     # A key per filter: a mark stays on its row, not on the row that happens to stand there next.
     key = f"weights_{part.layer}_{part.name}_{heads}"
     st.dataframe(
-        frame.drop(columns=[*empty, "unit"]),
+        frame.drop(columns=[*empty, "unit", *(("layer", "role") if part.layer is not None else ())]),
         hide_index=True,
-        height=min(TABLE_HEIGHT, 36 * (len(frame) + 1) + 2),
+        height=min(TABLE_HEIGHT, 35 * (len(frame) + 1) + 3),
         column_config={**numbers, "numbers": st.column_config.NumberColumn(format="localized")},
         key=key,
         on_select=lambda: _mark(key, frame["weight"].tolist()),
