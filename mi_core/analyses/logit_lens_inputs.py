@@ -16,7 +16,7 @@ LENS_SITES: tuple[LensSite, ...] = get_args(LensSite)
 STREAM_SITES: tuple[LensSite, ...] = ("resid_pre", "resid_mid", "resid_post")
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 
-MAX_TRACKED, MAX_TOP, MAX_STRIDE = 8, 50, 1000
+MAX_TRACKED, MAX_TOP, MAX_STRIDE = 8, 100, 1000
 MAX_PROMPT_CHARACTERS, MAX_WORD_CHARACTERS = 100_000, 1000
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mi_core.analyses.causal_trace_parts import Check
-from mi_core.analyses.logit_lens_inputs import STATISTICS, LogitLensInputs, Statistic
+from mi_core.analyses.logit_lens_inputs import STATISTICS, LogitLensInputs
 from mi_core.errors import InputError
 from mi_core.provenance import Provenance
 from mi_core.tokens import Token
@@ -147,7 +147,7 @@ class LogitLensResult:
         """
         return _index("Position", position, self.positions)
 
-    def statistic(self, name: Statistic) -> Float[np.ndarray, "layer position"]:
+    def statistic(self, name: str) -> Float[np.ndarray, "layer position"]:
         """One number per cell, see `STATISTIC_INFO`."""
         if name not in STATISTICS:
             raise InputError(
@@ -159,7 +159,7 @@ class LogitLensResult:
             return self.top_probabilities[..., 0]
         return np.asarray(getattr(self, name), dtype=self.entropy.dtype)
 
-    def output_statistic(self, name: Statistic) -> Float[np.ndarray, "position"]:
+    def output_statistic(self, name: str) -> Float[np.ndarray, "position"]:
         """The same number of the model's own output; its KL from itself is 0."""
         if name == "probability":
             return np.exp(self.output_log_probability)

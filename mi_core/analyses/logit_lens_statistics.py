@@ -109,13 +109,12 @@ def divergence(final: Float[Tensor, "n vocab"], log_p: Float[Tensor, "n vocab"])
     return terms.sum(-1).clamp_min(0)
 
 
-def rows_per_chunk(d_vocab: int, dtype: torch.dtype, budget: int = CHUNK_BYTES) -> int:
+def rows_per_chunk(d_vocab: int, dtype: torch.dtype) -> int:
     """How many distributions are computed at once.
 
     Args:
         d_vocab: size of the vocabulary.
         dtype: of the model; numbers are kept in at least float32.
-        budget: bytes.
     """
     bytes_each = torch.promote_types(dtype, torch.float32).itemsize * d_vocab * _COPIES
-    return max(1, budget // bytes_each)
+    return max(1, CHUNK_BYTES // bytes_each)

@@ -64,7 +64,7 @@ def _answer(tokenizer: Any, prompt: TokenizedPrompt, answer: str | None, top_tok
 def _single_token_form(tokenizer: Any, prompt: TokenizedPrompt, text: str) -> AnswerChoice:
     """The form of a word that is one token, the usual form first; without one, the usual form."""
     choices = answer_choices(tokenizer, prompt, text)
-    return next((choice for choice in choices if choice.single_token), choices[0])
+    return next((choice for choice in choices if choice.single_token and choice.joint), choices[0])
 
 
 def _word(role: WordRole, choice: AnswerChoice) -> LensWord:
