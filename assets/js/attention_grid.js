@@ -1,7 +1,7 @@
 // All heads as small pictures on one canvas. Hovering shows a head large, a click locks it (the page is told),
 // a double click shows it alone and again all. Everything but the lock stays in the browser.
 const NOTHING = 255
-const GAP = 4, FRAME = 3, SMALLEST = 18, LARGEST = 76, FLOW = 60, CAPTION = 14, MARGIN = 30, HEADER = 16, ALONE = 220
+const GAP = 4, FRAME = 3, SMALLEST = 18, LARGEST = 76, FLOW = 60, CAPTION = 14, MARGIN = 30, HEADER = 16, ALONE = 220, CARD = 220, NARROW = 600
 const memory = new WeakMap() // parent element -> what the user does with this grid between two runs of the page
 
 const headName = (head) => `L${head.layer}H${head.head}`
@@ -75,7 +75,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
   let plan = layout(data, heads, 300, null)
 
   function draw() {
-    plan = layout(data, heads, root.querySelector("#frame").clientWidth, state.alone)
+    const room = root.clientWidth < NARROW ? root.clientWidth : root.clientWidth - CARD // see the stylesheet
+    plan = layout(data, heads, room - 4, state.alone)
     const ratio = window.devicePixelRatio || 1
     grid.width = Math.ceil(plan.width * ratio)
     grid.height = Math.ceil(plan.height * ratio)
@@ -133,7 +134,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     list.replaceChildren()
     if (!head) return
     paint(context, head, 0, 0, big.width)
-    title.textContent = headName(head) + (sameHead(head, data.locked) ? " (locked)" : "")
+    title.textContent = headName(head) + (sameHead(head, data.locked) ? ", shown below" : "")
     head.numbers.forEach((number, index) => {
       const term = document.createElement("dt"), text = document.createElement("dd")
       term.textContent = data.metrics[index]
@@ -185,7 +186,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   grid.ondblclick = (event) => toggleAlone(under(event))
   grid.onkeydown = move
   const watch = new ResizeObserver(draw)
-  watch.observe(root.querySelector("#frame"))
+  watch.observe(root)
   draw()
   return () => watch.disconnect()
 }

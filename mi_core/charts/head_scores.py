@@ -46,7 +46,7 @@ def _parts(result: HeadScoresResult, score: str) -> tuple[list[Panel], Axis, Axi
         tuple(", ".join(result.labels(layer, head)) for head in range(result.n_heads))
         for layer in range(result.n_layers)
     )
-    panel = Panel("heads", score_label(score), result.mean(score), notes=notes)
+    panel = Panel("heads", "", result.mean(score), notes=notes)
     colours = ColourScale(
         f"{score_label(score)} score",
         "share",

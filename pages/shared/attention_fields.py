@@ -51,7 +51,7 @@ def _tab() -> link.LinkField:
 
 FIELDS = [
     link.choice("attention_show", "at_show", "weights", SHOWS),
-    link.choice("attention_shade", "at_shade", "entropy", METRIC_NAMES),
+    link.choice("attention_shade", "at_shade", "effect", METRIC_NAMES),
     link.flag("attention_mask", "at_mask"),
     link.choice("attention_side", "at_side", "a", SIDES),
     link.number("attention_top", "at_top", 0, 0, 100_000, whole=True),

@@ -7,10 +7,12 @@ import streamlit as st
 from mi_core.analyses.causal_trace_inputs import METRICS
 from mi_core.model.families import FAMILIES
 from mi_core.sites import SITES
+from pages.shared.attention_text import ATTENTION_METHOD
 from pages.shared.lens_text import LENS_METHOD
 from pages.shared.method_text import AVERAGE_METHOD, TRACE_METHOD
 from pages.shared.model_circuits_text import CIRCUITS_METHOD
 from pages.shared.neuron_method import METHOD as NEURON_METHOD
+from pages.shared.tuned_lens_text import TUNED_METHOD
 
 _KEYS = """
 | key | does |
@@ -62,8 +64,14 @@ def draw_methods() -> None:
         st.subheader("Average over a prompt set")
         st.markdown(AVERAGE_METHOD)
     with st.container(border=True):
+        st.subheader("Attention")
+        st.markdown(ATTENTION_METHOD)
+    with st.container(border=True):
         st.subheader("Logit lens and prediction sweep")
         st.markdown(LENS_METHOD)
+    with st.container(border=True):
+        st.subheader("Tuned lens")
+        st.markdown(TUNED_METHOD)
     with st.container(border=True):
         st.subheader("Neurons")
         st.markdown(NEURON_METHOD)
