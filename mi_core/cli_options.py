@@ -150,6 +150,21 @@ ANALYSES: dict[str, Analysis] = {
         },
         extras=(Extra("limit", 60, "how many prompts at most, even over relations"),),
     ),
+    "inspect": Analysis(
+        help="describe a model: every weight with its numbers, sites, proofs, config, memory",
+        inputs="mi_core.analyses:InspectInputs",
+        function="mi_core.analyses:inspect_model",
+    ),
+    "inspect-weight": Analysis(
+        help="look at one weight closely: histogram of its entries, singular values",
+        inputs="mi_core.analyses:InspectWeightInputs",
+        function="mi_core.analyses:inspect_weight",
+    ),
+    "next-token": Analysis(
+        help="what comes after a prompt, and how much every token of it surprised the model",
+        inputs="mi_core.analyses:NextTokenInputs",
+        function="mi_core.analyses:next_token",
+    ),
     "tuned-lens-train": Analysis(
         help="train a tuned lens on a text and save it beside the model",
         inputs="mi_core.analyses:TunedLensSaveInputs",
