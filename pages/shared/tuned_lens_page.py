@@ -15,6 +15,7 @@ from pages.shared.running import Run, duration
 from pages.shared.session import chosen_about, chosen_spec, hub, waiter
 from pages.shared.text import code, plain
 from pages.shared.tuned_lens_fields import OPTIMIZERS, SOURCES
+from pages.shared.tuned_lens_text import FORMULA
 
 if TYPE_CHECKING:
     from mi_core.analyses.tuned_lens_inputs import TunedLensSaveInputs
@@ -29,11 +30,6 @@ CHOSEN = "lens_file"
 """Session key of the lens that the grid is drawn with; "" = plain."""
 
 _UPLOADED = "_tuned_text"
-
-FORMULA = (
-    r"$$\mathrm{KL}_l = \frac{1}{n}\sum_{i}\sum_{v} p_{iv}\,\log\frac{p_{iv}}{q^{(l)}_{iv}},\qquad "
-    r"q^{(l)} = \mathrm{softmax}\,\mathrm{unembed}\!\left(h_l + h_l W_l^\top + b_l\right)$$"
-)
 
 
 def draw_tuned_tab() -> None:
