@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mi_core.analyses.attention_inputs import HEAD_METRICS, SHOWS, AttentionInputs
 from mi_core.analyses.attention_result import AttentionResult
 from mi_core.analyses.attribution_inputs import AttributionInputs
+from mi_core.analyses.attribution_patching_agreement import Agreement, agreement
+from mi_core.analyses.attribution_patching_result import AttributionPatchingResult
 from mi_core.analyses.attribution_result import AttributionResult
 from mi_core.analyses.cases import Case, PromptSet
 from mi_core.analyses.causal_trace_average_inputs import ROLES, CausalTraceAverageInputs
@@ -53,6 +55,7 @@ from mi_core.analyses.tuned_lens_result import TunedLensTrainResult
 
 if TYPE_CHECKING:
     from mi_core.analyses.attention_run import attention_patterns, window_around
+    from mi_core.analyses.attribution_patching_run import attribution_patching
     from mi_core.analyses.attribution_run import attribution
     from mi_core.analyses.causal_trace_average_run import causal_trace_average
     from mi_core.analyses.causal_trace_run import causal_trace, causal_trace_plan
@@ -85,10 +88,12 @@ __all__ = [
     "SHOWS",
     "STATISTICS",
     "STATISTIC_INFO",
+    "Agreement",
     "AnswerTokens",
     "AttentionInputs",
     "AttentionResult",
     "AttributionInputs",
+    "AttributionPatchingResult",
     "AttributionResult",
     "Case",
     "CausalTraceAverageInputs",
@@ -135,8 +140,10 @@ __all__ = [
     "TunedLensSaveInputs",
     "TunedLensTrainInputs",
     "TunedLensTrainResult",
+    "agreement",
     "attention_patterns",
     "attribution",
+    "attribution_patching",
     "causal_trace",
     "causal_trace_average",
     "causal_trace_plan",
@@ -170,6 +177,7 @@ __all__ = [
 
 _NEEDS_TORCH = {
     "attribution": "mi_core.analyses.attribution_run",
+    "attribution_patching": "mi_core.analyses.attribution_patching_run",
     "composition": "mi_core.analyses.composition_run",
     "composition_seconds": "mi_core.analyses.composition_run",
     "copying_scores": "mi_core.analyses.copying_scores_run",

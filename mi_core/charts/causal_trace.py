@@ -7,7 +7,7 @@ from the result alone.
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -162,7 +162,21 @@ def layer_axis(n_layers: int) -> Axis:
     return Axis("layer", "Layer", tuple(str(layer) for layer in range(n_layers)))
 
 
-def quantity(result: CausalTraceResult, metric: str) -> str:
+class Answered(Protocol):
+    """What knows the tokens that a metric is about."""
+
+    @property
+    def answer(self) -> AnswerTokens:
+        """Whose probability is read."""
+        ...
+
+    @property
+    def distractor(self) -> AnswerTokens | None:
+        """What it is compared with, or None."""
+        ...
+
+
+def quantity(result: Answered, metric: str) -> str:
     """A metric named with the tokens that it is about."""
     answer = answer_text(result.answer)
     if metric == "logit_difference" and result.distractor is not None:

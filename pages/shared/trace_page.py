@@ -25,6 +25,7 @@ from pages.shared.trace_inputs import (
     restore,
     sentence,
 )
+from pages.shared.trace_preview import draw_agreement, draw_preview
 from pages.shared.trace_setup import draw_setup
 from pages.shared.trace_view import (
     SLOT,
@@ -60,6 +61,7 @@ def draw_trace_tab() -> None:
         run = _already_there(about, wanted.inputs)
     if run is None:
         _draw_empty(about)
+        draw_preview(about, wanted.inputs)
         return
     if not running.settle(run):
         running.follow(SLOT, _draw_partial)
@@ -176,6 +178,7 @@ def _draw_outcome(run: Run, wanted: Asked) -> None:
     draw_cell(result)
     draw_curve(result)
     draw_severed(result)
+    draw_agreement(chosen_about(), result)
 
 
 def _draw_state(run: Run, result: CausalTraceResult, wanted: Asked) -> None:
