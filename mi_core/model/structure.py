@@ -72,12 +72,16 @@ def read_dims(hf: nn.Module, family: Family, blocks: nn.ModuleList) -> Dims:
     return Dims(
         n_layers=len(blocks),
         n_heads=n_heads,
-        n_kv_heads=int(getattr(config, "num_key_value_heads", None) or n_heads),
+        n_kv_heads=n_heads if family.qkv == "by_head" else _kv_heads(config, n_heads),
         d_model=d_model,
         d_head=int(d_head),
         d_mlp=_inputs_of(down, family.transposed) if down is not None else 0,
         d_vocab=int(getattr(config, "vocab_size")),  # noqa: B009
     )
+
+
+def _kv_heads(config: object, n_heads: int) -> int:
+    return int(getattr(config, "num_key_value_heads", None) or n_heads)
 
 
 @dataclass(slots=True)
