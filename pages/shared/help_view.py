@@ -11,6 +11,7 @@ from pages.shared.attention_text import ATTENTION_METHOD
 from pages.shared.lens_text import LENS_METHOD
 from pages.shared.method_text import AVERAGE_METHOD, TRACE_METHOD
 from pages.shared.model_circuits_text import CIRCUITS_METHOD
+from pages.shared.model_text import MODEL_METHOD
 from pages.shared.neuron_method import METHOD as NEURON_METHOD
 from pages.shared.tuned_lens_text import TUNED_METHOD
 
@@ -57,6 +58,9 @@ _WORDS = """
 
 def draw_methods() -> None:
     """One card per method."""
+    with st.container(border=True):
+        st.subheader("Model: weights, next token, surprise")
+        st.markdown(MODEL_METHOD)
     with st.container(border=True):
         st.subheader("Causal trace")
         st.markdown(TRACE_METHOD)
