@@ -206,10 +206,14 @@ def pattern_scale(
     info, view = SHOW_INFO[result.inputs.show], views[0]
     sides: tuple[Side, ...] = ("a", "b") if view.side != "difference" and result.compared else (view.side,)
     values = [square(result, *place, side, mask_first=view.mask_first) for place in heads for side in sides]
-    quantity = info.quantity
+    return _scale(quantity(result), info.unit, values, signed=is_signed(result, view.side))
+
+
+def quantity(result: AttentionResult) -> str:
+    """What the cells are, with the target's name."""
     if result.inputs.show == "contribution":
-        quantity = f"contribution to {target_text(result)}"
-    return _scale(quantity, info.unit, values, signed=is_signed(result, view.side))
+        return f"contribution to {target_text(result)}"
+    return SHOW_INFO[result.inputs.show].quantity
 
 
 def token_axis(result: AttentionResult, field: str, title: str, side: Side = "a") -> Axis:
@@ -296,7 +300,7 @@ def pair_bars(
     ]
     return bars(
         items,
-        title=info.quantity,
+        title=quantity(result),
         unit=info.unit,
         chosen=chosen,
         diverging=is_signed(result, view.side),

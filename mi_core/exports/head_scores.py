@@ -1,6 +1,7 @@
 """The figures of head scores, ready to leave."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from mi_core.analyses.head_scores_inputs import SCORE_NAMES, SCORES
 from mi_core.analyses.head_scores_result import HeadScoresResult
@@ -26,41 +27,36 @@ REFERENCES = ("olsson2022context", "wang2023interpretability")
 def map_figure(result: HeadScoresResult, score: str, *, chosen: tuple[int, int] | None = None) -> Figure:
     """All heads by one score."""
     return _figure(
-        result,
-        f"All heads by {charts.score_label(score)} score",
-        charts.score_map(result, score, chosen=chosen),
-        {"figure": "map", "score": score},
-        score,
-        charts.describe_scores(result, score),
-    )
+        result, f"All heads by {charts.score_label(score)} score",
+        charts.score_map(result, score, chosen=chosen), "map", score,
+        caption=_caption(result, score),
+    )  # fmt: skip
 
 
 def strongest_figure(
     result: HeadScoresResult, score: str, *, chosen: tuple[int, int] | None = None
 ) -> Figure:
     """The strongest heads of one score, with their spread."""
+    whiskers = " Whiskers: one standard deviation over sequences." if result.inputs.samples > 1 else ""
     return _figure(
-        result,
-        f"Strongest heads by {charts.score_label(score)} score",
-        charts.strongest_heads(result, score, chosen=chosen),
-        {"figure": "strongest", "score": score},
-        score,
-        charts.describe_scores(result, score),
-    )
+        result, f"Strongest heads by {charts.score_label(score)} score",
+        charts.strongest_heads(result, score, chosen=chosen), "strongest", score,
+        caption=_caption(result, score) + whiskers,
+    )  # fmt: skip
 
 
 def _figure(
-    result: HeadScoresResult, title: str, spec: dict, view: dict, score: str, description: str
+    result: HeadScoresResult, title: str, spec: Mapping[str, Any], figure: str, score: str, *, caption: str
 ) -> Figure:
     return analysis_figure(
         result,
         analysis="head_scores",
         title=title,
         spec=spec,
-        view=view,
-        caption=_caption(result, score),
+        view={"figure": figure, "score": score},
+        caption=caption,
         how_to_read=HOW_TO_READ,
-        description=description,
+        description=charts.describe_scores(result, score),
         frame=lambda: score_table(result, score),
         references=REFERENCES,
         function="head_scores",
@@ -79,11 +75,7 @@ def score_table(result: HeadScoresResult, score: str) -> "pd.DataFrame":
 def _caption(result: HeadScoresResult, score: str) -> str:
     meaning = SCORES[SCORE_NAMES.index(score)].meaning
     seed, samples = result.inputs.seed, result.inputs.samples
-    seeds = (
-        f"seed {seed}"
-        if samples == 1
-        else f"seeds {seed} to {seed + samples - 1}; bars: mean ± standard deviation"
-    )
+    seeds = f"seed {seed}" if samples == 1 else f"seeds {seed} to {seed + samples - 1}"
     bos = "a BOS token and " if result.bos else ""
     return (
         f"{meaning} Share of attention, 0 = none, 1 = all of it. Mean over {samples} sequences of "
