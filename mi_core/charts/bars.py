@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mi_core.charts.layers import cell_selection, mark_layer, number_channel, shown_name, shown_number
+from mi_core.charts.layers import cell_selection, mark_layer, number_channel, shown_name
 from mi_core.charts.rules import beside_rules, levels, name_layers
-from mi_core.charts.text import isolated, legible, literal, number, pick_expression
+from mi_core.charts.text import exact, isolated, legible, literal, number, pick_expression
 from mi_core.charts.theme import NEGATIVE, POSITIVE
 
 Spec = dict[str, Any]
@@ -70,6 +70,10 @@ def bars(
     rows = (-0.5 - levels(rules), len(labels) - 0.5)
     heading = legible(f"{title} [{unit}]" if unit else title)
     records = [_record(index, slot, items[index], low, high) for index, slot in enumerate(slots)]
+    x_scale = {"domain": [low, high], "nice": False, "zero": False}
+    x = number_channel("left", scale=x_scale, axis={"title": heading, "tickCount": 5})
+    y_scale = {"domain": list(rows), "reverse": True, "nice": False, "zero": False}
+    y = number_channel("top", scale=y_scale, axis=_label_axis(labels, headings))
     return {
         "height": height_for(rows[1] - rows[0]),
         "datasets": {
@@ -79,7 +83,7 @@ def bars(
             "zero": [{"end": 0, "top": -0.5, "bottom": rows[1]}],
             "chosen": [record for record in records if record["index"] == chosen],
         },
-        "layer": _layers(heading, labels, headings, rows, (low, high), diverging=diverging),
+        "layer": _layers(x, y, rows[1] - rows[0], _tooltip(items, heading), diverging=diverging),
     }
 
 
@@ -118,45 +122,40 @@ def _reach(items: Sequence[Bar], marks: Sequence[tuple[float, str]]) -> tuple[fl
 def _record(index: int, slot: int, item: Bar, low: float, high: float) -> Record:
     """One bar with its row, the place of its number, and the ends of the axis for what spans the row."""
     record: Record = {
-        "index": index, "slot": slot, "name": isolated(legible(item.label)), "note": legible(item.note),
-        "group": isolated(legible(item.group)), "left": low, "right": high, "end": 0.0, "side": "right",
+        "index": index, "slot": slot, "group": isolated(legible(item.group)),
+        "name": isolated(legible(item.label)), "note": legible(item.note), "range": "",
+        "left": low, "right": high, "end": 0.0, "side": "right",
     }  # fmt: skip
     if not math.isfinite(item.value):
-        return {**record, "shown": "none" if math.isnan(item.value) else "not finite"}
-    errors = {"low": item.low, "high": item.high} if math.isfinite(item.low + item.high) else {}
+        why = "none" if math.isnan(item.value) else "not finite"
+        return {**record, "shown": why, "told": why}
+    errors = {"low": item.low, "high": item.high} if _has_errors(item) else {}
+    if errors:
+        record["range"] = f"{exact(item.low)}, {exact(item.high)}"
     side = "left" if item.value < 0 else "right"
     outer = [item.value, *errors.values()]
     end = min(outer) if side == "left" else max(outer)
-    return {**record, **errors, "value": item.value, "shown": number(item.value), "end": end, "side": side}
+    shown = {"shown": number(item.value), "told": exact(item.value)}
+    return {**record, **errors, **shown, "value": item.value, "end": end, "side": side}
 
 
-def _layers(
-    heading: str,
-    labels: Sequence[str],
-    headings: Sequence[int],
-    rows: tuple[float, float],
-    reach: tuple[float, float],
-    *,
-    diverging: bool,
-) -> list[Spec]:
+def _has_errors(item: Bar) -> bool:
+    return math.isfinite(item.low) and math.isfinite(item.high)
+
+
+def _layers(x: Spec, y: Spec, rows: float, told: Sequence[Spec], *, diverging: bool) -> list[Spec]:
     """Bars, what reacts to pointing at their rows, rules and numbers, and the outline of the chosen row."""
-    x_scale = {"domain": list(reach), "nice": False, "zero": False}
-    x = number_channel("left", scale=x_scale, axis={"title": heading, "tickCount": 5})
-    y_scale = {"domain": list(rows), "reverse": True, "nice": False, "zero": False}
-    y = number_channel("top", scale=y_scale, axis=_label_axis(labels, headings))
     row = {"x": x, "x2": {"field": "right"}, "y": y, "y2": {"field": "bottom"}}
     bar = {**row, "x": {**x, "field": "zero"}, "x2": {"field": "value"}}
     slot = {**y, "field": "slot"}
-    live = mark_layer(
-        "bars", "rect", look={"fillOpacity": 0, "cursor": "pointer"}, **row, tooltip=_tooltip(heading)
-    )
+    live = mark_layer("bars", "rect", look={"fillOpacity": 0, "cursor": "pointer"}, **row, tooltip=told)
     return [
         {**mark_layer("bars", "rect", "bar", **bar, color=_colour(diverging=diverging)), "transform": _BAR},
         {**live, "params": cell_selection("index"), "transform": _ROW},
         mark_layer("errors", "rule", "whisker", x={**x, "field": "low"}, x2={"field": "high"}, y=slot),
         mark_layer("zero", "rule", "axis-line", x={**x, "field": "end"}, y=y, y2={"field": "bottom"}),
         *_rule_layers({**x, "field": "value"}, slot),
-        *_number_layers({**x, "field": "end"}, slot, rows[1] - rows[0]),
+        *_number_layers({**x, "field": "end"}, slot, rows),
         {**mark_layer("chosen", "rect", "chosen", **row), "transform": _ROW},
     ]
 
@@ -194,15 +193,14 @@ def _colour(*, diverging: bool) -> Spec:
     return {"condition": {"test": "datum.value < 0", "value": NEGATIVE}, "value": POSITIVE}
 
 
-def _tooltip(heading: str) -> list[Spec]:
-    """Fields that a bar does not have are left out by Vega's tooltip."""
+def _tooltip(items: Sequence[Bar], heading: str) -> list[Spec]:
+    """What pointing at a row tells, as far as the bars have it."""
     return [
-        shown_name("group", "group"),
+        *([shown_name("group", "group")] if any(item.group for item in items) else []),
         shown_name("name", "part"),
-        shown_number("value", heading),
-        shown_number("low", "from"),
-        shown_number("high", "to"),
-        shown_name("note", "note"),
+        shown_name("told", heading),
+        *([shown_name("range", "from, to")] if any(_has_errors(item) for item in items) else []),
+        *([shown_name("note", "note")] if any(item.note for item in items) else []),
     ]
 
 

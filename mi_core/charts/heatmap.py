@@ -190,8 +190,10 @@ def _records(
     """One record per cell with a number, one per cell without."""
     cells: list[dict[str, Any]] = []
     missing: list[dict[str, Any]] = []
+    blank = {"text": "", "ink": ""} if any(panel.texts for panel in panels) else {}
+    blank |= {"note": ""} if any(panel.notes for panel in panels) else {}
     for index, panel in enumerate(panels):
-        shared = {"kind": panel.key, "what": legible(panel.title)}
+        shared = {"kind": panel.key, "what": legible(panel.title), **blank}
         for row, numbers in enumerate(panel.values.tolist()):
             of_row = {**shared, rows.field: rows.ids[row], "name": rows.names[row], "yc": row}
             said = _said(panel, row, numbers, colours)

@@ -18,7 +18,7 @@ from mi_core.charts.layers import (
     shown_number,
 )
 from mi_core.charts.panels import TICKS, slant_height, text_axis, thinning
-from mi_core.charts.text import isolated, legible, literal, number, pick_expression
+from mi_core.charts.text import exact, isolated, legible, literal, number, pick_expression
 from mi_core.charts.theme import DASHES, SHAPES
 from mi_core.charts.token_layout import cut, letters
 
@@ -134,11 +134,12 @@ def _points(index: int, line: Line, x_labels: Sequence[str]) -> list[Record]:
             "x": x,
             "y": y,
         }
-        record |= {"part": part, "step": step}
+        record |= {"part": part, "step": step, "range": ""}
         if x_labels:
             record["at"] = isolated(legible(x_labels[int(x)]))
         if line.low and math.isfinite(line.low[step]) and math.isfinite(line.high[step]):
-            record |= {"low": line.low[step], "high": line.high[step]}
+            low, high = line.low[step], line.high[step]
+            record |= {"low": low, "high": high, "range": f"{exact(low)}, {exact(high)}"}
         records.append(record)
     return records
 
@@ -262,7 +263,7 @@ def _dots(series: Sequence[Line], x: Spec, y: Spec, told: Sequence[Spec]) -> Spe
     shape = {**colour, "scale": {"domain": _keys(series), "range": shapes}}
     tooltip = [shown_name("name", "line"), *told]
     if any(line.low for line in series):
-        tooltip += [shown_number("low", "from"), shown_number("high", "to")]
+        tooltip.append(shown_name("range", "from, to"))
     dots = mark_layer(
         "points", "point", "dot", look=look, x=x, y=y, color=colour, shape=shape, tooltip=tooltip
     )

@@ -55,3 +55,8 @@ def number(value: float) -> str:
         return "0"
     shown = f"{value:.3g}" if 1e-4 <= abs(value) < 1e5 else f"{value:.2e}"
     return shown.replace("-", MINUS, 1) if shown.startswith("-") else shown
+
+
+def exact(value: float) -> str:
+    """Six significant digits, as tooltips show a number; a true minus sign."""
+    return f"{value:.6g}".replace("-", MINUS, 1) if value < 0 else f"{value:.6g}"

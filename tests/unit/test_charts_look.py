@@ -105,6 +105,17 @@ def test_bars_print_their_numbers_beyond_their_error_bars() -> None:
     assert {"0.5", "−2", "1", "none"} <= set(texts_of(drawn(ALL["bars"]())))
 
 
+def test_pointing_at_a_bar_tells_what_it_has_and_nothing_that_none_has() -> None:
+    spec = ALL["bars"]()
+    tooltip = spec["layer"][1]["encoding"]["tooltip"]
+    assert [channel["field"] for channel in tooltip] == ["group", "name", "told", "range", "note"]
+    told = [(r["told"], r["range"]) for r in spec["datasets"]["bars"]]
+    assert told == [("0.5", ""), ("−2", "−2.5, −1.5"), ("1", ""), ("none", "")]
+    plain = bars([Bar("a", 1 / 3)], title="t", unit="")
+    assert [c["field"] for c in plain["layer"][1]["encoding"]["tooltip"]] == ["name", "told"]
+    assert plain["datasets"]["bars"][0]["told"] == "0.333333"
+
+
 def test_positive_bars_are_blue_and_negative_ones_orange_and_both_begin_at_zero() -> None:
     svg = drawn(bars([Bar("a", 1.0), Bar("b", -1.0)], title="t", unit=""))
     paths = re.findall(
