@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mi_core.analyses.logit_lens_inputs import STATISTIC_INFO, Statistic
-from mi_core.analyses.logit_lens_result import LogitLensResult
+from mi_core.analyses.logit_lens_result import PLAIN, LogitLensResult
 from mi_core.charts.bars import Bar, bars
 from mi_core.charts.colours import ColourScale
 from mi_core.charts.heatmap import Axis, Panel, describe, heatmap
@@ -91,7 +91,8 @@ def _domain(result: LogitLensResult, statistic: Statistic) -> tuple[float, float
 
 def _panel(result: LogitLensResult, statistic: Statistic) -> Panel:
     texts = tuple(tuple(result.visible(token) for token in row) for row in result.top_ids[..., 0].tolist())
-    return Panel("lens", result.lens, result.statistic(statistic), texts=texts, notes=_notes(result))
+    title = "" if result.lens == PLAIN else f"tuned lens {result.lens}"
+    return Panel("lens", title, result.statistic(statistic), texts=texts, notes=_notes(result))
 
 
 def _notes(result: LogitLensResult) -> tuple[tuple[str, ...], ...]:

@@ -66,7 +66,7 @@ def _panel(result: PredictionSweepResult, columns: range) -> Panel:
             strict=True,
         )
     )
-    return Panel("sweep", f"{result.inputs.site}, last token", values, texts=texts, notes=notes)
+    return Panel("sweep", "", values, texts=texts, notes=notes)
 
 
 def _layers(result: PredictionSweepResult) -> Axis:

@@ -66,7 +66,9 @@ def draw_cell(result: LogitLensResult) -> None:
             st.markdown(
                 ":material/ads_click: **Click a cell**, or choose a layer, to see its most probable tokens."
             )
-            st.selectbox("Layer", result.layers, index=None, key="selected_layer", width=110)
+            st.selectbox(
+                "Layer", result.layers, index=None, key="selected_layer", width=130, placeholder="any"
+            )
         else:
             figure_card("lens_cell_tops", cell_figure(result, *cell))
             _draw_close()
