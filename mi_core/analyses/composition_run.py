@@ -7,7 +7,7 @@ norm of what it came from), a head is two small matrices:
     reader    X2 = Wq R(Wk)^T   for Q          [d_model d_head]     ||X2|| = ||QK2||
                    Wk R(Wq)^T   for K
                    A2 R(B2^T)^T for V                               ||X2|| = ||OV2||
-    score     ||W1 X2|| / (||W1|| ||X2||)
+    score     ||W1 X2||, with both scaled to length 1 before
 
 so all pairs of two layers are one product of matrices [head*d_head, d_model] and [d_model, head*d_head], of
 which blocks of d_head by d_head are squared and summed. Factors are made in float64 and rounded to float32
@@ -162,12 +162,12 @@ class _Work:
             if reads:
                 self._read(layer, circuits, writers)
             if writes:
-                writers[layer] = writer(circuits).float().cpu()
+                writers[layer] = unit(writer(circuits)).cpu()
         self.checks = tuple(self._check(seen))
 
     def _read(self, layer: int, circuits: LayerCircuits, writers: dict[int, Tensor]) -> None:
         """The scores of all earlier writers with this layer's heads."""
-        readers = [reader(circuits, kind).float() for kind in self.inputs.kinds]
+        readers = [unit(reader(circuits, kind)) for kind in self.inputs.kinds]
         n_heads, column = self.model.dims.n_heads, self.reading.index(layer)
         to = slice(column * n_heads, (column + 1) * n_heads)
         for from_layer, wrote in writers.items():
@@ -255,18 +255,19 @@ def triangular(matrix: Float[Tensor, "head rows columns"]) -> Float[Tensor, "hea
     return torch.linalg.qr(matrix, mode="r").R
 
 
+def unit(matrices: Float[Tensor, "head rows columns"]) -> Float[Tensor, "head rows columns"]:
+    """Every head's matrix at length 1, in float32; NaN where it is zero."""
+    return (matrices / torch.linalg.matrix_norm(matrices)[:, None, None]).float()
+
+
 def pair_scores(
     writers: Float[Tensor, "head r d_model"], readers: Float[Tensor, "head2 d_model s"]
 ) -> Float[Tensor, "head head2"]:
-    """||W X|| / (||W|| ||X||) of all pairs of two layers; NaN where a head's weights are zero."""
+    """||W X|| of all pairs of two layers, from matrices of length 1; NaN where a head's weights are zero."""
     heads, r, _ = writers.shape
     heads2, _, s = readers.shape
-    # Scaled to length 1 first: squares of small float16 weights would vanish in float32.
-    long = torch.linalg.matrix_norm(writers), torch.linalg.matrix_norm(readers)
-    left = (writers / long[0][:, None, None]).flatten(0, 1)
-    right = (readers / long[1][:, None, None]).transpose(0, 1).flatten(1)
-    products = (left @ right).view(heads, r, heads2, s)
-    return products.square().sum((1, 3)).sqrt()
+    products = writers.flatten(0, 1) @ readers.transpose(0, 1).flatten(1)
+    return products.view(heads, r, heads2, s).square_().sum((1, 3)).sqrt()
 
 
 def gram_score(

@@ -14,7 +14,7 @@ so the score is exact. Folded in: the norm before the heads, the sandwich norm, 
 embedding scale. Left out: the norms' scales (positive, one per token), biases, position embeddings, MLPs,
 softcap. In later layers the stream is no longer W_E alone: read the score as "if it read the token itself".
 
-Cost: 2 d_vocab d_model^2 floating-point operations for W_U W_E, once, and 2 d_model^3 per layer.
+Cost: 2 d_vocab d_model^2 floating-point operations for W_U W_E, once, and 2 d_model^3 per layer, in float64.
 """
 
 from collections.abc import Mapping

@@ -61,11 +61,12 @@ def copying_seconds(model: LoadedModel) -> float:
 
 
 def copying_flops(model: LoadedModel) -> float:
-    """Floating-point operations: W_U W_E once, then two products and the eigenvalues of every head."""
+    """Floating-point operations: W_U W_E, two products and the eigenvalues of every head, and the check."""
     dims = model.dims
     width = dims.n_heads * dims.d_head
     per_layer = 2.0 * dims.d_model * width * (dims.d_model + dims.d_head) + 25.0 * width * dims.d_head**2
-    return 2.0 * dims.d_vocab * dims.d_model**2 + dims.n_layers * per_layer
+    vocabulary = 2.0 * dims.d_vocab * dims.d_model * (dims.d_model + 2 * dims.d_head)
+    return vocabulary + dims.n_layers * per_layer
 
 
 @dataclass(slots=True)

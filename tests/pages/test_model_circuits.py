@@ -31,17 +31,10 @@ def panels(session: AppTest) -> list[dict[str, Any]]:
 
 
 def test_the_tab_shows_the_librarys_numbers_and_opens_twice(frame: Callable[..., AppTest]) -> None:
-    link_values = {
-        "md_tab": "circuits",
-        "layer": "3",
-        "head": "1",
-        "mc_circuit": "QK",
-        "mc_n": "3",
-        "mc_k": "4",
-    }
-    for _ in range(2):
-        session = opened(frame("model", **link_values))
-        assert len(panels(session)) == 5  # copying, directions, spectrum, pairs, strongest pairs
+    head = {"layer": "3", "head": "1", "mc_circuit": "QK", "mc_n": "3", "mc_k": "4"}
+    opened(frame("model", md_tab="circuits", **head))
+    session = opened(frame("model", md_tab="circuits", **head))
+    assert len(panels(session)) == 5  # copying, directions, spectrum, pairs, strongest pairs
     model = hub().resident(default_spec())
     assert model is not None
     shown = session.session_state["_run_head_views"].result

@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from mi_core.analyses import CompositionInputs, CompositionResult, Step, composition, composition_seconds
-from mi_core.analyses.composition_run import MAX_SCORES, composition_flops, composition_layers, pair_scores
+from mi_core.analyses.composition_run import (
+    MAX_SCORES,
+    composition_flops,
+    composition_layers,
+    pair_scores,
+    unit,
+)
 from mi_core.charts.composition import describe_pairs, layer_heatmap, pair_heatmap, top_pairs
 from mi_core.engine import build_model
 from mi_core.errors import Cancelled, InputError
@@ -87,7 +93,7 @@ def test_the_baseline_is_the_root_mean_square_of_writers_turned_at_random() -> N
     squares = []
     for _ in range(3000):
         turn = torch.linalg.qr(torch.randn(24, 24, generator=draw).double()).Q
-        squares.append(float(pair_scores(writer @ turn, reader)[0, 0]) ** 2)
+        squares.append(float(pair_scores(unit(writer @ turn), unit(reader))[0, 0]) ** 2)
     error = np.std(squares) / np.sqrt(len(squares))
     assert abs(np.mean(squares) - 1 / 24) < 4 * error
     assert composition(tiny("gpt2")).baseline == pytest.approx(1 / np.sqrt(32))
