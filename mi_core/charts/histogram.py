@@ -60,10 +60,8 @@ def histogram(
         ValueError: edges that do not rise, or not one count per bin.
     """
     _check(edges, series)
-    low, high = (
-        min([edges[0], *(value for value, _ in marks)]),
-        max([edges[-1], *(value for value, _ in marks)]),
-    )
+    ends = [edges[0], edges[-1], *(value for value, _ in marks if math.isfinite(value))]
+    low, high = min(ends), max(ends)
     rules = beside_rules(marks, low, high)
     top = max((count for one in series for count in one.counts), default=0) or 1
     heading = legible(f"{x_title} [{unit}]" if unit else x_title)

@@ -1,5 +1,6 @@
 """Named values on an axis: rules across a chart whose names never cover each other."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ def beside_rules(marks: Sequence[tuple[float, str]], low: float, high: float) ->
     """Vertical rules with their names above the chart, in as many lines as they need.
 
     Args:
-        marks: (value, name).
+        marks: (value, name); a value that is not finite has no rule.
         low: left end of the axis.
         high: right end of the axis.
 
@@ -23,7 +24,7 @@ def beside_rules(marks: Sequence[tuple[float, str]], low: float, high: float) ->
     """
     taken: list[float] = []  # right ends of the names in every line, as shares of the axis
     records: list[Record] = []
-    for value, name in sorted(marks):
+    for value, name in sorted(mark for mark in marks if math.isfinite(mark[0])):
         label = f"{legible(name)} {number(value)}"
         share, width = (value - low) / (high - low), _LETTER * len(label)
         align = "left" if share < 0.25 else "right" if share > 0.75 else "center"
