@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mi_core.batch.texts import Text
+from mi_core.analyses.texts import Text
 from mi_core.engine import build_model
 from mi_core.model.model import LoadedModel
 from mi_core.tokens import tokenize

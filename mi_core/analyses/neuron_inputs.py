@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from mi_core.analyses.plain import check_choice, check_text, check_whole, inputs_from_dict, inputs_to_dict
-from mi_core.batch.texts import Text, categories_of, check_texts
+from mi_core.analyses.texts import Text, categories_of, check_texts
 from mi_core.errors import InputError
 from mi_core.tokens import Bos
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mi_core.batch.texts import Text, categories_of
+from mi_core.analyses.texts import Text, categories_of
 from mi_core.errors import InputError
 from mi_core.model.model import LoadedModel
 from mi_core.model.structure import Dims

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from mi_core.batch.texts import MAX_TEXTS, Text, TextSet
+from mi_core.analyses.texts import MAX_TEXTS, Text, TextSet
 from mi_core.errors import InputError
 
 MAX_FILE_BYTES = 10_000_000

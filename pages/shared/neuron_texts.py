@@ -16,7 +16,7 @@ from pages.shared.text import code, plain
 
 if TYPE_CHECKING:
     from mi_core.analyses.neuron_survey_result import SurveyCost
-    from mi_core.batch.texts import TextSet
+    from mi_core.analyses.texts import TextSet
     from pages.shared.hub import About
 
 _UPLOADED = "_text_set"

@@ -8,7 +8,8 @@ from mi_core.analyses import NeuronSurveyInputs, NeuronSurveyResult, neuron_surv
 from mi_core.analyses import neuron_texts as reading
 from mi_core.analyses.neuron_state import LayerState, keys_of, read_keys, state_bytes
 from mi_core.analyses.neuron_survey_result import selectivity
-from mi_core.batch.texts import Text, bundled_texts
+from mi_core.analyses.texts import Text
+from mi_core.batch.texts import bundled_texts
 from mi_core.errors import Cancelled, InputError, SiteMissing
 from tests.neuron_oracle import FAMILIES, all_at_once, some_texts, worded
 

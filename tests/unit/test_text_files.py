@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mi_core.batch.texts import MAX_TEXTS, Text, TextSet, digest_of
+from mi_core.analyses.texts import MAX_TEXTS, Text, TextSet, digest_of
 from mi_core.errors import InputError
 from mi_core.importers.text_files import MAX_FILE_BYTES, read_text_file
 
