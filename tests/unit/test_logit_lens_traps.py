@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from mi_core.analyses import (
     LogitLensInputs,
@@ -18,7 +20,7 @@ from mi_core.analyses import (
 from mi_core.engine import build_model
 from mi_core.errors import Cancelled, InputError
 from mi_core.model.model import LoadedModel
-from tests.tiny import hf_model
+from tests.tiny import CONFIGS, hf_model
 from tests.words import word_tokenizer
 
 PROMPT = "The Eiffel Tower is in the city of"
@@ -72,6 +74,21 @@ def test_a_prompt_of_one_token() -> None:
     assert (len(result.tokens), result.positions) == (1, (0,))
     assert result.target_ids.tolist() == [result.answer.id]
     assert result.rank[-1, 0] == 1
+
+
+def test_a_prompt_of_two_thousand_tokens_is_read_where_it_is_looked_at() -> None:
+    config = AutoConfig.for_model("llama", **{**CONFIGS["llama"], "max_position_embeddings": 4096})
+    torch.manual_seed(0)
+    hf = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval().double()
+    model = build_model(hf, word_tokenizer())
+    prompt = " ".join(["the city of Paris is"] * 400)
+    result = logit_lens(model, LogitLensInputs(prompt, positions=tuple(range(1990, 2000))))
+    assert (len(result.tokens), result.kl.shape) == (2000, (4, 10))
+    with torch.inference_mode():
+        ids = torch.tensor([[token.id for token in result.tokens]])
+        own = hf(input_ids=ids, use_cache=False).logits[0, 1990:].log_softmax(-1)
+    np.testing.assert_allclose(result.output_entropy, -(own.exp() * own).sum(-1).numpy(), atol=1e-9)
+    np.testing.assert_array_equal(result.top_ids[-1, :, 0], own.argmax(-1).numpy())
 
 
 def test_equal_tokens_stay_apart() -> None:
