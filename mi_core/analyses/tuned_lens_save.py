@@ -30,5 +30,6 @@ def tuned_lens_train_and_save(
     result = tuned_lens_train(model, inputs.training, on_step=on_step)
     if result.lens is None:
         return result
-    saved = save_lens(model, result.lens.renamed(inputs.save_as), replace=inputs.replace)
-    return replace(result, saved_to=str(saved))
+    lens = result.lens.renamed(inputs.save_as)
+    saved = save_lens(model, lens, replace=inputs.replace)
+    return replace(result, lens=lens, saved_to=str(saved))

@@ -5,6 +5,7 @@ model, Hugging Face cache, read-only disk) into the user's data directory under 
 model's weights. Both places are always read.
 """
 
+import math
 import os
 import re
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ from platformdirs import user_data_path
 from mi_core.analyses.tuned_lens import TunedLens
 from mi_core.analyses.tuned_lens_files import (
     CONFIG,
+    CONVERT,
+    OWN_KEY,
     PARAMS,
     PICKLE,
     read_config,
@@ -46,12 +49,17 @@ class FoundLens:
         folder: where it is.
         place: beside the model, or in the user's data directory.
         problem: why it cannot be used, as far as its config tells; "" = nothing known.
+        plain_kl: mean over layers of KL(model || plain lens) on the text that its training held out, in nats
+            per token; None for a lens that does not tell.
+        tuned_kl: the same of this lens.
     """
 
     name: str
     folder: str
     place: Place
     problem: str = ""
+    plain_kl: float | None = None
+    tuned_kl: float | None = None
 
 
 def check_name(name: str) -> None:
@@ -98,25 +106,35 @@ def _lenses_in(folder: Path, place: Place) -> list[FoundLens]:
     except OSError:
         return []
     return [
-        FoundLens(path.name, str(path), place, _problem(path))
+        _look(path, place)
         for path in inside
         if any((path / file).is_file() for file in (CONFIG, PARAMS, PICKLE))
     ]
 
 
-def _problem(folder: Path) -> str:
+def _look(folder: Path, place: Place) -> FoundLens:
     """What can be told without reading numbers."""
+    found = FoundLens(folder.name, str(folder), place)
     try:
-        read_config(folder)
+        config = read_config(folder)
     except InputError as error:
-        return str(error)
-    if (folder / PARAMS).is_file():
-        return ""
-    return (
-        f"It is a pickle ({PICKLE}): open it by its path to see how it is converted."
-        if (folder / PICKLE).is_file()
-        else f"It has no {PARAMS}."
-    )
+        return replace(found, problem=str(error))
+    if not (folder / PARAMS).is_file():
+        is_pickle = (folder / PICKLE).is_file()
+        why = f"It is a pickle ({PICKLE}); convert it: {CONVERT}" if is_pickle else f"It has no {PARAMS}."
+        return replace(found, problem=why)
+    told = config.get(OWN_KEY, {}).get("validation")
+    plain, tuned = (_mean(told, name) for name in ("plain_kl", "tuned_kl"))
+    return replace(found, plain_kl=plain, tuned_kl=tuned)
+
+
+def _mean(told: Any, name: str) -> float | None:
+    """Mean of a list of numbers in a config, or None for anything else."""
+    values = told.get(name) if isinstance(told, dict) else None
+    if not isinstance(values, list) or not values:
+        return None
+    numbers = [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
+    return sum(numbers) / len(numbers) if len(numbers) == len(values) else None
 
 
 def beside_folder(spec: "ModelSpec | None") -> Path | None:

@@ -82,7 +82,7 @@ def _draw_lens(index: int, lens: FoundLens) -> None:
         used = st.session_state.get(CHOSEN) == lens.name
         mark = ":green[:material/check_circle:] " if used else ""
         st.markdown(f"{mark}{code(lens.name, 60)}", width="content")
-        st.caption(plain(f"{lens.place}: {lens.folder}"), width="stretch")
+        st.caption(_about_lens(lens), width="stretch", help=code(lens.folder, 200))
         if lens.problem:
             return _told(lens.problem)
         st.button(
@@ -94,6 +94,18 @@ def _draw_lens(index: int, lens: FoundLens) -> None:
         )
         st.button("Measure", key=f"tuned_measure_{index}", on_click=_measure, args=(lens.name,), help=_HELP)
     return None
+
+
+def _about_lens(lens: FoundLens) -> str:
+    from mi_core.charts.text import number
+
+    place = "in your data folder" if lens.place == "your data folder" else lens.place
+    if lens.plain_kl is None or lens.tuned_kl is None:
+        return place
+    return (
+        f"{place} · on its own held-out text {number(lens.tuned_kl)} nats per token from the model's output, "
+        f"plain lens {number(lens.plain_kl)} (mean over layers)"
+    )
 
 
 _HELP = "Compare it with the plain lens on the held-out part of the text that is chosen below."
@@ -228,6 +240,7 @@ def _draw_run_row(about: About) -> None:
     inputs, problem = _asked()
     if inputs is not None:
         problem = _name_problem(about, inputs)
+    ours = problem and inputs is not None and _just_saved(inputs.save_as)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         pressed = st.button(
             "Train",
@@ -236,12 +249,21 @@ def _draw_run_row(about: About) -> None:
             disabled=bool(problem),
             key="train_tuned",
         )
-        if problem:
+        if ours:
+            st.caption("This lens has been trained. Another one needs another name.")
+        elif problem:
             st.markdown(f":orange[:material/info: {plain(problem)}]")
         elif inputs is not None:
             st.caption(_cost(about, inputs))
     if pressed and inputs is not None:
         _start(about, inputs)
+
+
+def _just_saved(name: str) -> bool:
+    """Whether the last run saved a lens of this name: then the name is taken, and that is no mistake."""
+    run = running.current(SLOT)
+    result: TunedLensTrainResult | None = None if run is None else run.result
+    return result is not None and result.lens is not None and bool(name) and result.lens.name == name
 
 
 def _name_problem(about: About, inputs: TunedLensSaveInputs) -> str:
