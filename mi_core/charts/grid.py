@@ -26,7 +26,8 @@ class Axis:
         marked: indices drawn in bold, such as the subject's tokens.
         names: text of every position for the tooltip; default `labels`. Columns that are called by their
             numbers are told by number.
-        whole: never cut a label short; for labels that we write ourselves.
+        whole: never cut a row's label short, nor leave out a column's where there is room; for labels that
+            we write ourselves.
     """
 
     field: str

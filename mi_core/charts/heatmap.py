@@ -66,7 +66,7 @@ def heatmap(
     written = strip.domain[1] <= TEXT_COLUMNS and shape[0] <= TEXT_ROWS
     texts = written and any(panel.texts for panel in panels)
     return {
-        "height": height_for(shape[0]) + strip.slant(columns.labels),
+        "height": height_for(shape[0]) + strip.slant(columns.labels, whole=columns.whole),
         "datasets": {
             "cells": cells,
             "missing": missing,
@@ -89,7 +89,9 @@ def _grid_layer(
 ) -> Spec:
     """Cells, cells without a number, frames, and the outline of the chosen cell, on shared axes."""
     no_number = _tooltip(panels, rows, columns, shown_name("status", "value"))
-    across = number_channel("x", scale=strip.scale(), axis=strip.axis(columns.labels, columns.title))
+    across = number_channel(
+        "x", scale=strip.scale(), axis=strip.axis(columns.labels, columns.title, whole=columns.whole)
+    )
     down = number_channel("y", scale=row_scale(len(rows.labels)), axis=row_axis(rows))
     return {
         "layer": [
@@ -274,7 +276,8 @@ def describe(panels: Sequence[Panel], rows: Axis, columns: Axis, colours: Colour
         f"{len(panels)} panel{'s' if len(panels) > 1 else ''}, colours from {number(low)} to {number(high)}."
     ]
     for panel, row, column, value in highest_cells(panels, rows, columns):
-        parts.append(f"{panel.title}: highest {number(value)} at {row}, {columns.title.lower()} {column}.")
+        highest = f"{panel.title}: highest" if panel.title else "Highest"
+        parts.append(f"{highest} {number(value)} at {row}, {columns.title.lower()} {column}.")
     unrun = sum(int(np.isnan(panel.values).sum()) for panel in panels)
     if unrun:
         parts.append(f"{unrun} cells were not run.")

@@ -57,11 +57,17 @@ class Strip:
         """The shared horizontal scale."""
         return {"domain": list(self.domain), "nice": False, "zero": False}
 
-    def axis(self, labels: Sequence[str], title: str | None) -> Spec:
-        """Axis below: the label of every column, thinned, starting again in every panel."""
+    def axis(self, labels: Sequence[str], title: str | None, *, whole: bool = False) -> Spec:
+        """Axis below, starting again in every panel: numbers are thinned, texts stand aslant.
+
+        Args:
+            labels: of every column.
+            title: what they are.
+            whole: treat even short labels as texts, so that none is left out where there is room.
+        """
         index = f"round(datum.value) % {self.period}"
         total = self.count * self.columns
-        if worded(labels):
+        if whole or worded(labels):
             step, look = -(-total // TICKS), text_axis(labels, total, index)
         else:
             step = thinning(self.columns, max((len(label) for label in labels), default=1))
@@ -79,9 +85,9 @@ class Strip:
             "labelFlush": False,
         }
 
-    def slant(self, labels: Sequence[str]) -> int:
+    def slant(self, labels: Sequence[str], *, whole: bool = False) -> int:
         """Screen height that the labels below need more than numbers do, because they stand aslant."""
-        return slant_height(labels, self.count * self.columns) if worded(labels) else 0
+        return slant_height(labels, self.count * self.columns) if whole or worded(labels) else 0
 
     def title_axis(self, titles: Sequence[str]) -> Spec:
         """Axis above: one title over the middle of each panel."""

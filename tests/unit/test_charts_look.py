@@ -10,7 +10,7 @@ import pytest
 
 from mi_core.charts.bars import Bar, bars
 from mi_core.charts.colours import ColourScale
-from mi_core.charts.heatmap import TEXT_COLUMNS, Axis, Panel, heatmap
+from mi_core.charts.heatmap import TEXT_COLUMNS, Axis, Panel, describe, heatmap
 from mi_core.charts.histogram import Series, histogram
 from mi_core.charts.lines import Line, lines
 from mi_core.charts.panels import Strip
@@ -357,6 +357,23 @@ def test_texts_under_an_axis_are_all_there_aslant_and_numbers_are_thinned_as_bef
     assert len(Strip(1, 2000).axis([f"{i} ·Token" for i in range(2000)], "Token")["values"]) <= 60
     names = {f"{c} {NASTY[c % 8]}" for c in range(20)}
     assert names <= set(texts_of(drawn(grid(3, 20))))
+
+
+def test_whole_columns_keep_short_names_that_would_be_thinned_like_numbers() -> None:
+    heads = [f"L{layer}H{head}" for layer in range(7) for head in range(4)]
+    assert len(Strip(1, 28).axis(heads, "Head")["values"]) == 3
+    assert len(Strip(1, 28).axis(heads, "Head", whole=True)["values"]) == 28
+    axis = Axis("head", "Head", tuple(heads), whole=True)
+    spec = heatmap([Panel("a", "", np.zeros((28, 28)))], axis, axis, SHARE)
+    assert set(heads) <= set(texts_of(drawn(spec)))
+
+
+def test_a_panel_without_a_title_is_not_named_in_words() -> None:
+    axis = Axis("layer", "Layer", ("L0", "L1"))
+    panel = Panel("a", "", np.eye(2))
+    assert describe([panel], axis, axis, SHARE).endswith(" to 1. Highest 1 at L0, layer L0.")
+    tooltip = heatmap([panel], axis, axis, SHARE)["layer"][0]["layer"][0]["encoding"]["tooltip"]
+    assert "what" not in [channel["field"] for channel in tooltip]
 
 
 def test_a_narrow_layout_replaces_what_it_names_in_one_column_only() -> None:
