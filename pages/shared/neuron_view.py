@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from mi_core.model.model import LoadedModel
     from pages.shared.hub import About
 
+VOCABULARY = 12
+"""Promoted and suppressed tokens shown, of each."""
+
 
 def draw_neuron(asked: Asked, about: About, survey: NeuronSurveyInputs, cost: SurveyCost) -> None:
     """The chosen neuron, or how to choose one."""
@@ -38,6 +41,7 @@ def draw_neuron(asked: Asked, about: About, survey: NeuronSurveyInputs, cost: Su
         number,
         survey.texts,
         survey.set_name,
+        vocabulary=VOCABULARY,
         max_tokens=survey.max_tokens,
         bos=survey.bos,
     )
@@ -49,7 +53,6 @@ def draw_neuron(asked: Asked, about: About, survey: NeuronSurveyInputs, cost: Su
     _draw_test(asked, result)
     _draw_contexts(result)
     _draw_statistics(result, of_prompt)
-    _draw_vocabulary(result)
 
 
 def _draw_choice(about: About) -> tuple[int, int] | None:
@@ -163,8 +166,9 @@ def _draw_statistics(result: NeuronResult, of_prompt: NeuronTextResult | None) -
     left, right = st.columns(2)
     with left:
         figure_card("neuron_histogram", histogram_figure(result, marks=_marks(of_prompt)))
-    with right:
         figure_card("neuron_categories", categories_figure(result))
+    with right:
+        _draw_vocabulary(result)
 
 
 def _marks(of_prompt: NeuronTextResult | None) -> tuple[tuple[float, str], ...]:
