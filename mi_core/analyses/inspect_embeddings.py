@@ -51,7 +51,10 @@ def norm_histograms(
     """Edges shared by both matrices, and the tokens per bin of each; zeros for one that is not there."""
     if not found:
         return np.zeros(0), {"W_E": np.zeros(0, np.int64), "W_U": np.zeros(0, np.int64)}
-    edges = np.histogram_bin_edges(np.concatenate([one.norms for one in found]), bins=BINS)
+    norms = np.concatenate([one.norms for one in found])
+    # A little room at both ends: on another machine the last digit of a norm may differ.
+    ends = (float(norms.min()) * (1 - 1e-9), float(norms.max()) * (1 + 1e-9))
+    edges = np.histogram_bin_edges(norms, bins=BINS, range=ends)
     counts = {name: np.zeros(BINS, np.int64) for name in ("W_E", "W_U")}
     for one in found:
         counts[one.summary.name] = np.histogram(one.norms, bins=edges)[0].astype(np.int64)

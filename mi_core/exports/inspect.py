@@ -41,7 +41,7 @@ SPECTRUM_READING = (
     "singular value."
 )
 
-_ARRAYS = ("frobenius", "mean", "std", "minimum", "maximum", "embedding_norms", "unembedding_norms")
+_ARRAYS = ("frobenius", "mean", "std", "minimum", "maximum", "norm_edges")
 
 
 def architecture_figure(
