@@ -42,7 +42,8 @@ def lens_words(
         word = _word(role, choice)
         same = next((other for other in words if other.id == word.id), None)
         if same is not None:
-            warnings.append(f"{word.visible} is followed once: {text!r} and {same.text!r} begin with it.")
+            if text.strip(" ") != same.text.strip(" "):
+                warnings.append(f"{word.visible} is followed once: {text!r} and {same.text!r} begin with it.")
             continue
         words.append(word)
     several = [word for word in words if len(word.pieces) > 1]

@@ -111,7 +111,10 @@ def test_a_word_that_is_followed_already_is_followed_once() -> None:
     result = logit_lens(model_of(), LogitLensInputs(PROMPT, answer="Rome", tracked=("Rome", "Oslo", "Oslo")))
     assert [word.visible for word in result.words] == ["·Rome", "·Oslo"]
     assert [word.role for word in result.words] == ["answer", "tracked"]
-    assert sum("followed once" in warning for warning in result.warnings) == 2
+    assert not result.warnings
+    two = logit_lens(model_of(), LogitLensInputs(PROMPT, answer="San", tracked=("San Francisco",)))
+    assert [word.visible for word in two.words] == ["·San"]
+    assert "followed once: 'San Francisco' and ' San' begin with it" in two.warnings[0]
 
 
 def test_cancelling_keeps_the_positions_that_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
