@@ -66,21 +66,23 @@ def describe_pairs(
 
 
 def layer_heatmap(
-    result: CompositionResult, *, excess: bool = False, chosen: tuple[int, int] | None = None
+    result: CompositionResult,
+    *,
+    excess: bool = False,
+    chosen: tuple[CompositionKind, int, int] | None = None,
 ) -> Spec:
     """Pairs of layers, the largest score among their heads, a panel per kind.
 
     Args:
         result: the scores.
         excess: draw score minus baseline, white at 0.
-        chosen: (from layer, to layer) to outline in every panel's place of the first kind.
+        chosen: (kind, from layer, to layer) of the cell to outline.
 
     Returns:
         Specification without looks; clicks select `cell` with fields kind, from and to (layers).
     """
     panels, rows, columns = _layers(result, excess=excess)
-    place = None if chosen is None else (result.inputs.kinds[0], *chosen)
-    return heatmap(panels, rows, columns, _scale(result, panels, excess=excess), chosen=place)
+    return heatmap(panels, rows, columns, _scale(result, panels, excess=excess), chosen=chosen)
 
 
 def describe_layers(result: CompositionResult, *, excess: bool = False) -> str:

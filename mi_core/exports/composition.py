@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 HOW_TO_READ = (
     "Does a later head read what an earlier head writes? The writing head adds x OV1 to the stream; the "
-    "reading head meets it in its queries (Q), keys (K) or values (V). Score = ||OV1 QK2|| / (||OV1|| ||QK2||) "
-    "for Q, ||OV1 QK2^T|| / (||OV1|| ||QK2||) for K, ||OV1 OV2|| / (||OV1|| ||OV2||) for V, with Frobenius "
-    "norms (Elhage et al., 2021). 0 = blind to all that the other writes. 1 is reached only by circuits of a "
-    "single direction; two that use n directions equally and match exactly have 1/sqrt(n). The mark 'random' is "
-    "1/sqrt(d_model), the root mean square score when the writer's output is turned at random: only what lies "
-    "clearly above it means something. Induction heads show as K-composition with a head that attends to the "
-    "previous token. Norm gains are in the weights; MLPs, positions (rotary) and how often a head is used are "
-    "not in the score."
+    "reading head meets it in its queries (Q), keys (K) or values (V). Score = ||OV1 QK2|| / (||OV1|| "
+    "||QK2||) for Q, ||OV1 QK2^T|| / (||OV1|| ||QK2||) for K, ||OV1 OV2|| / (||OV1|| ||OV2||) for V, with "
+    "Frobenius norms (Elhage et al., 2021). 0 = blind to all that the other writes. 1 is reached only by "
+    "circuits of a single direction; two that use n directions equally and match exactly have 1/sqrt(n). "
+    "The mark 'random' is 1/sqrt(d_model), the root mean square score when the writer's output is turned "
+    "at random: only what lies clearly above it means something. Induction heads show as K-composition "
+    "with a head that attends to the previous token. Norm gains are in the weights; MLPs, positions "
+    "(rotary) and how often a head is used are not in the score."
 )
 _WHERE: dict[CompositionKind, str] = {"Q": "queries", "K": "keys", "V": "values"}
 
@@ -54,7 +54,10 @@ def pair_figure(
 
 
 def layer_figure(
-    result: CompositionResult, *, excess: bool = False, chosen: tuple[int, int] | None = None
+    result: CompositionResult,
+    *,
+    excess: bool = False,
+    chosen: tuple[CompositionKind, int, int] | None = None,
 ) -> Figure:
     """Layers by layers; arguments as in `charts.composition.layer_heatmap`."""
     return _figure(

@@ -103,8 +103,15 @@ def _not_here(about: About) -> str:
 def _draw_head_settings(about: About) -> None:
     """The shared selection's layer and head, and what to show of them."""
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="circuit_settings"):
-        st.selectbox("Layer", range(about.dims.n_layers), index=None, key="selected_layer", width=110)
-        st.selectbox("Head", range(about.dims.n_heads), index=None, key="selected_head", width=110)
+        for name, count in (("layer", about.dims.n_layers), ("head", about.dims.n_heads)):
+            st.selectbox(
+                name.capitalize(),
+                range(count),
+                index=None,
+                key=f"selected_{name}",
+                width=110,
+                placeholder="none",
+            )
         st.segmented_control(
             "Circuit", CIRCUITS, format_func=CIRCUIT_NAMES.__getitem__, key="circuit", required=True
         )

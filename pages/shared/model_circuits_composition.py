@@ -67,7 +67,8 @@ def _draw_scores(result: CompositionResult) -> None:
     pair, layers = _chosen_pair(result), None
     if max(len(result.writers), len(result.readers)) > ALL_HEADS:
         layers = _chosen_layers(result)
-        figure = layer_figure(result, excess=excess, chosen=layers)
+        place = None if layers is None else (kind, *layers)
+        figure = layer_figure(result, excess=excess, chosen=place)
         figure_card("composition_layers", figure, on_cell=_choose_layers, formula=COMPOSITION_FORMULA)
         if layers is None:
             asked = st.session_state["composition_layers"]
@@ -113,8 +114,9 @@ def _choose_in(result: CompositionResult) -> Any:
 
 
 def _choose_layers(cell: dict[str, Any]) -> None:
-    layers = cell.get("from"), cell.get("to")
-    if all(isinstance(layer, int) for layer in layers):
+    kind, layers = cell.get("kind"), (cell.get("from"), cell.get("to"))
+    if kind in KINDS and all(isinstance(layer, int) for layer in layers):
+        st.session_state["composition_kind"] = kind
         st.session_state["composition_layers"] = layers
 
 

@@ -231,7 +231,7 @@ def test_drawings_point_back_at_heads() -> None:
     assert {(cell["writer"], cell["reader"]) for cell in close} == {
         (i, j) for i in range(4, 8) for j in range(4, 8)
     }
-    assert len(layer_heatmap(result, chosen=(0, 1))["datasets"]["cells"]) == 3 * 6
+    assert len(layer_heatmap(result, chosen=("K", 0, 1))["datasets"]["cells"]) == 3 * 6
     assert len(top_pairs(result, "Q", 7)["datasets"]["bars"]) == 7
     assert "48 pairs have no score" in describe_pairs(result, "K")
 
