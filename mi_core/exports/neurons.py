@@ -43,7 +43,7 @@ def survey_figure(
     return analysis_figure(
         result,
         analysis="neuron_survey",
-        title="Most active neurons of every layer",
+        title="Leading neurons of every layer",
         spec=surveys.survey_heatmap(result, measure, category, chosen=chosen),
         view={"figure": "survey", "measure": measure, "category": category, "chosen": _listed(chosen)},
         caption=captions.survey_caption(result, measure, category),

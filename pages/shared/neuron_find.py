@@ -14,6 +14,7 @@ from pages.shared.figure_card import figure_card
 from pages.shared.instant import Asked, draw_warnings, instant, page_state, pass_seconds
 from pages.shared.neuron_fields import MEASURES
 from pages.shared.neuron_method import SURVEY_FORMULA
+from pages.shared.neuron_texts import seconds_to_ask
 from pages.shared.selection import select, selection
 from pages.shared.text import plain
 
@@ -35,7 +36,7 @@ def draw_survey(about: About, inputs: NeuronSurveyInputs, cost: SurveyCost) -> N
         _survey,
         "Survey of neurons",
         about=about,
-        seconds=cost.seconds,
+        seconds=seconds_to_ask(about, cost),
         draw_partial=_draw_partial,
     )
     if result is None:

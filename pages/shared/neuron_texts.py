@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 _UPLOADED = "_text_set"
 _COSTS = "_survey_costs"
-_REMEMBERED = 8
+_REMEMBERED = 4
+
+SMALL_WORK = 5e10
+"""Tokens times parameters that any computer does in seconds; below it nobody has to press a button."""
 
 
 def draw_texts() -> TextSet | None:
@@ -99,6 +102,14 @@ def draw_cost(texts: TextSet, about: About, inputs: NeuronSurveyInputs) -> Surve
         f"{plain(format_bytes(cost.state_bytes))} of statistics are kept"
     )
     return cost
+
+
+def seconds_to_ask(about: About, cost: SurveyCost) -> float | None:
+    """What a run over the texts is said to take before it starts; None for one that starts by itself.
+
+    The model's speed was measured on a few tokens, where a small model is slower than on whole texts.
+    """
+    return None if cost.tokens * about.parameters < SMALL_WORK else cost.seconds
 
 
 def survey_cost(about: About, inputs: NeuronSurveyInputs) -> SurveyCost:

@@ -11,6 +11,7 @@ from pages.shared.figure_card import figure_card
 from pages.shared.instant import Asked, draw_warnings, instant, pass_seconds
 from pages.shared.neuron_fields import AROUND, MAX_TEST, SIGNS
 from pages.shared.neuron_method import VOCABULARY_FORMULA
+from pages.shared.neuron_texts import seconds_to_ask
 from pages.shared.selection import selection
 from pages.shared.text import plain
 
@@ -45,7 +46,9 @@ def draw_neuron(asked: Asked, about: About, survey: NeuronSurveyInputs, cost: Su
         max_tokens=survey.max_tokens,
         bos=survey.bos,
     )
-    result = instant("neuron", inputs, _look, f"Neuron L{layer}N{number}", about=about, seconds=cost.seconds)
+    result = instant(
+        "neuron", inputs, _look, f"Neuron L{layer}N{number}", about=about, seconds=seconds_to_ask(about, cost)
+    )
     if result is None:
         return
     draw_warnings(result)

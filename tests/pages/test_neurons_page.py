@@ -10,7 +10,7 @@ from pages.shared.selection import Selection
 from tests.pages.conftest import assert_sound, texts
 
 SURVEY, MAP, CELL = (
-    "**Most active neurons of every layer**",
+    "**Leading neurons of every layer**",
     "**Leading neurons of the prompt**",
     "**Leading neurons of layer",
 )
