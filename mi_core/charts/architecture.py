@@ -61,7 +61,7 @@ def architecture_chart(plan: Architecture, *, layer: int | None = None, part: st
     boxes = [*row_boxes(plan), *block_boxes(plan, shown)]
     wanted = "block" if part is None and layer is not None else part
     height = _PARALLEL_HEIGHT if plan.parallel else _SERIAL_HEIGHT
-    place = ONCE if layer is None else shown
+    place = ONCE if layer is None else layer
     chosen = [_record(box) for box in boxes if (box.part, box.layer) == (wanted, place)]
     if wanted == "block":  # the whole column, not only the number under it
         chosen = [{**record, "y": ROW[0]} for record in chosen]

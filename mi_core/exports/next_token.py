@@ -46,7 +46,7 @@ def next_token_figure(result: NextTokenResult) -> Figure:
         view={"figure": "next", "position": result.position}, caption=" ".join(one for one in parts if one),
         how_to_read=NEXT_READING, description=drawings.describe_next(result),
         frame=lambda: part_table(result, "next token"), function="next_token",
-        arrays=("logits", "log_probabilities", "ranks"),
+        arrays=("logits", "log_probabilities"),
     )  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def surprise_figure(result: NextTokenResult, *, chosen: int | None = None) -> Fi
         caption=legible(caption), how_to_read=SURPRISE_READING,
         description=drawings.describe_surprise(result),
         frame=lambda: part_table(result, "prompt", "alternative"), function="next_token",
-        arrays=("token_log_probabilities", "token_ranks", "entropies"),
+        arrays=("token_log_probabilities", "entropies"),
     )  # fmt: skip
 
 
