@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -105,6 +106,20 @@ def _tuned(about: About | None) -> tuple[list[str], list[str]]:
         return [], [plain(str(error))]
     names = dict.fromkeys(lens.name for lens in found if not lens.problem)
     return list(names), [f"{plain(lens.name)}: {plain(lens.problem)}" for lens in found if lens.problem]
+
+
+def lens_version(about: About) -> str:
+    """Tells two lenses of one name apart: a lens that was trained anew is another one. Empty = plain lens."""
+    from mi_core.analyses.tuned_lens_store import lenses_of
+
+    wanted = st.session_state["lens_file"]
+    if not wanted:
+        return ""
+    folder = next((lens.folder for lens in lenses_of(about) if lens.name == wanted), wanted)
+    try:
+        return str(max(entry.stat().st_mtime_ns for entry in os.scandir(folder)))
+    except (OSError, ValueError):
+        return "missing"  # the library says what is wrong with it
 
 
 def target() -> LensTarget:

@@ -9,7 +9,14 @@ import streamlit as st
 from mi_core.errors import LanternError
 from pages.shared.boundary import show_error
 from pages.shared.instant import draw_warnings, instant, page_state, prompt_inputs
-from pages.shared.lens_controls import draw_controls, draw_window, target, tracked_words, window_positions
+from pages.shared.lens_controls import (
+    draw_controls,
+    draw_window,
+    lens_version,
+    target,
+    tracked_words,
+    window_positions,
+)
 from pages.shared.lens_view import chosen_position, draw_cell, draw_grid, draw_steps, draw_words
 from pages.shared.session import hub
 
@@ -33,7 +40,7 @@ def draw_lens_tab() -> None:
         show_error(error)
         return
     result = instant(
-        "logit_lens", inputs, _lens, "Logit lens",
+        f"logit_lens{lens_version(asked.about)}", inputs, _lens, "Logit lens",
         about=asked.about, seconds=_seconds(asked, len(positions)),
     )  # fmt: skip
     if result is None:

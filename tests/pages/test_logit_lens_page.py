@@ -124,7 +124,7 @@ def test_mistakes_are_told_and_nothing_breaks(frame: Callable[..., AppTest]) -> 
     assert_sound(bad)
     assert bad.session_state["lens_site"] == "resid_post"
     stranger = frame("logit_lens", prompt=PROMPT, ll_lens="no such lens")
-    settle(stranger, "logit_lens")
+    settle(stranger, "logit_lensmissing")
     assert_sound(stranger)
     assert stranger.error
 

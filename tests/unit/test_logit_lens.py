@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,10 @@ from mi_core.analyses import (
 from mi_core.analyses.logit_lens_inputs import LensSite
 from mi_core.analyses.logit_lens_run import Lens, read_through
 from mi_core.analyses.logit_lens_steps_run import logit_lens_steps
+from mi_core.analyses.tuned_lens import TunedLens
+from mi_core.analyses.tuned_lens_store import save_lens
 from mi_core.engine import build_model
-from mi_core.errors import ModelError, SiteMissing
+from mi_core.errors import InputError, ModelError, SiteMissing
 from mi_core.model.model import LoadedModel
 from tests.tiny import FAMILY_NAMES, N_LAYERS, VOCAB, hf_model
 from tests.words import word_tokenizer
@@ -228,6 +231,28 @@ def test_a_translator_is_applied_layer_by_layer() -> None:
     assert np.abs(result.kl[:-1] - lens_of("gpt2").kl[:-1]).max() > 1e-6
     same = read_through(model_of("gpt2"), INPUTS, Lens())
     np.testing.assert_array_equal(same.kl, lens_of("gpt2").kl)
+
+
+def test_a_tuned_lens_is_opened_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    model, random = build_model(hf_model("gpt2"), word_tokenizer(bos=True), fingerprint="abc"), np.random
+    weight = 0.3 * random.default_rng(0).normal(size=(N_LAYERS, 32, 32))
+    bias = random.default_rng(1).normal(size=(N_LAYERS, 32))
+    save_lens(model, TunedLens("mine", weight, bias))
+    result = logit_lens(model, replace(INPUTS, lens="mine"))
+    ids = torch.tensor([[token.id for token in result.tokens]])
+    with torch.inference_mode():
+        states = model.hf(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
+        for layer in range(N_LAYERS - 1):  # what leaves block l enters block l + 1, whose translator reads it
+            state = states[layer + 1][0]
+            moved = state + state @ torch.from_numpy(weight[layer + 1]).T + torch.from_numpy(bias[layer + 1])
+            wanted = by_hand(model, moved).numpy()
+            np.testing.assert_allclose(all_log_p(result)[layer], wanted, atol=1e-6)
+    np.testing.assert_allclose(result.kl[-1], 0, atol=1e-12)
+    assert (result.lens, bool(result.lens_fingerprint)) == ("mine", True)
+    assert LogitLensResult.from_json(result.to_json()).lens == "mine"
+    with pytest.raises(InputError, match="attn_out"):
+        logit_lens(model, replace(INPUTS, lens="mine", site="attn_out"))
 
 
 def test_a_model_whose_tail_depends_on_the_position_is_refused() -> None:
