@@ -69,12 +69,14 @@ def estimate_scale(result: AttributionPatchingResult, metric: str, panels: Seque
     Estimates that lie beyond it, as a continued straight line does, have the colour of its end.
     """
     corrupted, clean = (result.value(run, metric) for run in ("corrupted", "clean"))
-    ends = (corrupted, clean)
+    numbers = np.concatenate([panel.values.ravel() for panel in panels])
+    # Heads have small effects, and the trace draws them up to the largest one.
+    heads = all(panel.key == "head" for panel in panels)
+    ends = (corrupted, float(numbers.max()) if heads else clean)
     if metric in DIVERGING_METRICS:
         bound = symmetric_bound(max((abs(end) for end in ends if math.isfinite(end)), default=0.0))
         ends = (-bound, bound)
-    elif corrupted == clean:
-        numbers = np.concatenate([panel.values.ravel() for panel in panels])
+    elif ends[0] == ends[1]:
         low, high = float(numbers.min()), float(numbers.max())
         ends = (low, high if high > low else low + max(abs(low), 1e-6))
     return ColourScale(
