@@ -49,7 +49,8 @@ def pair_heatmap(
     place = None
     if chosen is not None and chosen[0] in result.writers and chosen[1] in result.readers:
         place = (kind, result.writers.index(chosen[0]), result.readers.index(chosen[1]))
-    return heatmap([panel], rows, columns, _scale(result, [panel], excess=excess), chosen=place)
+    scale = _scale(result, [panel], TITLES[kind], excess=excess)
+    return heatmap([panel], rows, columns, scale, chosen=place)
 
 
 def describe_pairs(
@@ -61,7 +62,7 @@ def describe_pairs(
 ) -> str:
     """The text alternative of `pair_heatmap`."""
     panel, rows, columns = _pairs(result, kind, layers, excess=excess)
-    told = describe([panel], rows, columns, _scale(result, [panel], excess=excess))
+    told = describe([panel], rows, columns, _scale(result, [panel], TITLES[kind], excess=excess))
     return told.replace("cells were not run", "pairs have no score")
 
 
@@ -123,7 +124,7 @@ def _pairs(
         tuple(_note(result, result.writers[row], result.readers[column]) for column in columns)
         for row in rows
     )
-    panel = Panel(kind, TITLES[kind], values.astype(np.float64), notes=notes, missing="none")
+    panel = Panel(kind, "", values.astype(np.float64), notes=notes, missing="none")
     return (
         panel,
         _heads("writer", "Writing head", result.writers, rows),
@@ -151,14 +152,14 @@ def _layers(result: CompositionResult, *, excess: bool) -> tuple[list[Panel], Ax
     return panels, rows, Axis("to", "To layer", tuple(str(n) for n in result.to_layers), result.to_layers)
 
 
-def _scale(result: CompositionResult, panels: Sequence[Panel], *, excess: bool) -> ColourScale:
+def _scale(
+    result: CompositionResult, panels: Sequence[Panel], name: str = "composition", *, excess: bool
+) -> ColourScale:
     """From 0 up to the largest score, the baseline marked; or white at the baseline."""
     known = [v for panel in panels for v in panel.values.ravel().tolist() if math.isfinite(v)]
     if excess:
         bound = symmetric_bound(max((abs(v) for v in known), default=0.0))
         marks = ((0.0, "as random"),)
-        return ColourScale(
-            "composition score \u2212 random", "", (-bound, bound), diverging=True, marks=marks
-        )
+        return ColourScale(f"{name} score \u2212 random", "", (-bound, bound), diverging=True, marks=marks)
     bound = symmetric_bound(max([*known, result.baseline]))
-    return ColourScale("composition score", "", (0.0, bound), marks=((result.baseline, "random"),))
+    return ColourScale(f"{name} score", "", (0.0, bound), marks=((result.baseline, "random"),))

@@ -37,7 +37,7 @@ def _panel(result: CopyingScoresResult) -> Panel:
         tuple(f"sum of |eigenvalues| {number(total)} logits" for total in row)
         for row in result.totals.tolist()
     )
-    return Panel(KEY, "Copying score of every head", result.scores, notes=notes)
+    return Panel(KEY, "", result.scores, notes=notes)
 
 
 def _axes(result: CopyingScoresResult) -> tuple[Axis, Axis]:

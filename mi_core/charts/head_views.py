@@ -96,7 +96,7 @@ def spectrum(result: HeadViewsResult) -> Spec:
     """
     values = result.singular_values.tolist()
     return lines(
-        [Line(result.inputs.circuit, list(range(len(values))), values)],
+        [Line("", list(range(len(values))), values)],
         x_title="Direction",
         y_title="singular value",
     )

@@ -21,7 +21,7 @@ def test_click_a_head_and_a_pair_and_open_the_link(cold_server: Server, new_tab:
     said = click(tab, "composition_pairs", {"writing head": "L2H0", "reading head": "L7H3"})
     tab.wait_for_url(re.compile("mc_pair=L2H0-L7H3"))
     shown = pair_score(tab)
-    assert float(shown) == pytest.approx(float(said["composition score"]), rel=0.01)
+    assert float(shown) == pytest.approx(float(said["K-composition score"]), rel=0.01)
 
     again = new_tab(tab.url)
     again.get_by_text("L3H3: strongest directions of the OV circuit").wait_for()
