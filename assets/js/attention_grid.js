@@ -88,7 +88,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     context.textBaseline = "middle"
     if (data.full && !state.alone) drawLabels(context)
     plan.places.forEach((place) => drawHead(context, place))
-    grid.setAttribute("aria-label", `${data.label}. ${plan.places.length} heads. Arrow keys move, Enter locks, space shows one alone.`)
+    grid.setAttribute("aria-label", `${data.label}, ${plan.places.length} shown. Arrow keys move, Enter locks, space shows one alone.`)
     show()
   }
 
