@@ -19,7 +19,7 @@ from mi_core.model.weights import weight
 from tests.tiny import hf_model, tiny
 
 
-@pytest.mark.parametrize("family", ["gpt2", "phi3", "gpt_neox", "gemma2"])
+@pytest.mark.parametrize("family", ["phi3", "gpt_neox"])
 def test_every_weight_of_the_table_can_be_opened_and_agrees_with_it(family: str) -> None:
     model = tiny(family)
     table = inspect_model(model)
