@@ -31,7 +31,6 @@ def quality_lines(
         x_title="layer whose input is read",
         y_title=Y_TITLE,
         unit=UNIT,
-        marks=[(0.0, "the model's own output")],
         chosen_x=chosen_layer,
     )
 

@@ -82,7 +82,7 @@ def _draw_lens(index: int, lens: FoundLens) -> None:
         used = st.session_state.get(CHOSEN) == lens.name
         mark = ":green[:material/check_circle:] " if used else ""
         st.markdown(f"{mark}{code(lens.name, 60)}", width="content")
-        st.caption(_about_lens(lens), width="stretch", help=code(lens.folder, 200))
+        st.caption(_about_lens(lens), width="stretch", help=f"{_HOW_FAR} {code(lens.folder, 200)}")
         if lens.problem:
             return _told(lens.problem)
         st.button(
@@ -103,11 +103,12 @@ def _about_lens(lens: FoundLens) -> str:
     if lens.plain_kl is None or lens.tuned_kl is None:
         return place
     return (
-        f"{place} · on its own held-out text {number(lens.tuned_kl)} nats per token from the model's output, "
-        f"plain lens {number(lens.plain_kl)} (mean over layers)"
+        f"{place} · {number(lens.tuned_kl)} nats per token from the model's output "
+        f"(plain lens {number(lens.plain_kl)})"
     )
 
 
+_HOW_FAR = "Mean over layers, on the text that its own training held out."
 _HELP = "Compare it with the plain lens on the held-out part of the text that is chosen below."
 
 

@@ -19,8 +19,10 @@ from safetensors.torch import save_file
 from mi_core.analyses import TunedLens, TunedLensSaveInputs, TunedLensTrainResult, tuned_lens_train_and_save
 from mi_core.analyses.tuned_lens import LensOrigin
 from mi_core.analyses.tuned_lens_files import CONVERT, PARAMS, config_of, read_lens, write_lens
+from mi_core.analyses.tuned_lens_measure import measure
 from mi_core.analyses.tuned_lens_origin import unembed_hash
 from mi_core.analyses.tuned_lens_store import data_folder, lenses_of, open_lens, save_folder, save_lens
+from mi_core.analyses.tuned_lens_text import Context
 from mi_core.cli import main
 from mi_core.engine import build_model
 from mi_core.engine.holder import load_model
@@ -389,3 +391,28 @@ def test_the_command_trains_and_saves(tmp_path: Path, capsys: pytest.CaptureFixt
     assert open_lens(load_model(str(folder)), "mine").fingerprint == written.fingerprint
     assert main([*command, *options]) == 2
     assert "There is a lens 'mine' already" in capsys.readouterr().err
+
+
+# --- the lens that comes with Atlas
+
+
+def test_the_lens_of_atlas_belongs_to_its_weights_and_is_better_on_fresh_text() -> None:
+    """When the first half fails, Atlas is newer than its lens: run `python tools/train_atlas_lens.py`."""
+    atlas = load_model("atlas")
+    assert [(lens.name, lens.place) for lens in lenses_of(atlas)] == [("atlas-text", "beside the model")]
+    lens = open_lens(atlas, "atlas-text")
+    assert lens.origin.fingerprint == atlas.fingerprint
+    assert lens.warnings == ()
+    sentences = [
+        "A short walk in the city of Paris was what the writer wanted.",
+        "When Mary and John went to the store, John gave a drink to Mary.",
+        "The Great Wall is in China and the capital of Japan is Tokyo.",
+        "def add(a, b): return a + b",
+        "Seven plus five is twelve, and nine minus four is five.",
+    ]
+    contexts = [Context(tuple(atlas.tokenizer(text)["input_ids"]), 1) for text in sentences]
+    weight, bias = torch.from_numpy(lens.weight), torch.from_numpy(lens.bias)
+    plain = measure(atlas, None, None, contexts, 64, lambda: None).sum(0)
+    tuned = measure(atlas, weight, bias, contexts, 64, lambda: None).sum(0)
+    assert (tuned < plain).all()
+    assert tuned.sum() < 0.5 * plain.sum()
