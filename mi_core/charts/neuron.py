@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from mi_core.analyses.attribution_inputs import neuron_name
 from mi_core.analyses.neuron_result import Context, NeuronResult
 from mi_core.analyses.neuron_text_result import NeuronTextResult
 from mi_core.charts.bars import Bar, bars
@@ -14,11 +15,6 @@ from mi_core.charts.token_text import TokenRow, token_rows, token_text
 Spec = dict[str, Any]
 
 UNIT = "activation"
-
-
-def neuron_name(layer: int, neuron: int) -> str:
-    """`L3N102`."""
-    return f"L{layer}N{neuron}"
 
 
 def activation_scale(bound: float, layer: int, neuron: int) -> ColourScale:

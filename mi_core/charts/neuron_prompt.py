@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from mi_core.analyses.attribution_inputs import neuron_name
 from mi_core.analyses.neuron_prompt_result import NeuronPromptResult
 from mi_core.charts.bars import Bar, bars
 from mi_core.charts.colours import ColourScale
 from mi_core.charts.heatmap import Axis, Panel, describe, heatmap
-from mi_core.charts.neuron import neuron_name
 from mi_core.charts.text import isolated, legible, number, token_label
 
 Spec = dict[str, Any]
@@ -59,7 +59,7 @@ def _parts(result: NeuronPromptResult, position: int) -> tuple[Panel, Axis, Axis
     notes = [[_note(result, layer, at) for at in shown] for layer in range(result.n_layers)]
     panel = Panel(
         "neurons",
-        "neuron with the largest |activation|",
+        "",
         values,
         texts=tuple(map(tuple, numbers)),
         notes=tuple(map(tuple, notes)),

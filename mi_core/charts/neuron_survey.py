@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from mi_core.analyses.attribution_inputs import neuron_name
 from mi_core.analyses.neuron_inputs import Measure
 from mi_core.analyses.neuron_survey_result import MEASURE_INFO, NeuronSurveyResult
 from mi_core.charts.colours import ColourScale
@@ -95,7 +96,8 @@ def _contexts(result: NeuronSurveyResult, kept: int) -> str:
         if context is not None:
             value = number(float(result.context_values[kept, rank]))
             shown.append(f"{isolated(legible(context[0]))} {value}")
-    return f"L{int(result.layers[kept])}N{int(result.neurons[kept])}: {', '.join(shown)}"
+    name = neuron_name(int(result.layers[kept]), int(result.neurons[kept]))
+    return f"{name}: {', '.join(shown)}"
 
 
 def _scale(measure: Measure, values: np.ndarray) -> ColourScale:
@@ -103,9 +105,10 @@ def _scale(measure: Measure, values: np.ndarray) -> ColourScale:
     info = MEASURE_INFO[measure]
     finite = np.abs(values[np.isfinite(values)])
     largest = float(finite.max(initial=0.0)) or 1.0
+    unit = "" if info.unit == "activation" else info.unit  # the label says it
     if measure in ("peak", "selectivity"):
-        return ColourScale(info.label, info.unit, (-largest, largest), diverging=True)
-    return ColourScale(info.label, info.unit, (0.0, largest))
+        return ColourScale(info.label, unit, (-largest, largest), diverging=True)
+    return ColourScale(info.label, unit, (0.0, largest))
 
 
 def layer_lines(result: NeuronSurveyResult, *, chosen: int | None = None) -> Spec:

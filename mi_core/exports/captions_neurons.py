@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
+from mi_core.analyses.attribution_inputs import neuron_name
 from mi_core.analyses.neuron_inputs import Measure
 from mi_core.analyses.neuron_prompt_result import NeuronPromptResult
 from mi_core.analyses.neuron_result import Context, NeuronResult, Sign
 from mi_core.analyses.neuron_survey_result import MEASURE_INFO, NeuronSurveyResult
 from mi_core.analyses.neuron_text_result import NeuronTextResult
-from mi_core.charts.neuron import neuron_name
 from mi_core.charts.neuron_prompt import window
 from mi_core.charts.text import legible, number, token_label
 from mi_core.exports.captions import model_sentence, quoted

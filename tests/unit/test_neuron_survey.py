@@ -6,6 +6,7 @@ import torch
 
 from mi_core.analyses import NeuronSurveyInputs, NeuronSurveyResult, neuron_survey, neuron_survey_cost
 from mi_core.analyses import neuron_texts as reading
+from mi_core.analyses.neuron_inputs import Measure
 from mi_core.analyses.neuron_state import LayerState, keys_of, read_keys, state_bytes
 from mi_core.analyses.neuron_survey_result import selectivity
 from mi_core.analyses.texts import Text
@@ -13,7 +14,9 @@ from mi_core.batch.texts import bundled_texts
 from mi_core.errors import Cancelled, InputError, SiteMissing
 from tests.neuron_oracle import FAMILIES, all_at_once, some_texts, worded
 
-CLOSE = {"rtol": 1e-6, "atol": 1e-7}  # contexts are kept in float32
+
+def close(ours: np.ndarray, theirs: np.ndarray) -> None:
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)  # contexts are kept in float32
 
 
 # --- identities ---
@@ -27,16 +30,16 @@ def test_streaming_is_all_at_once(family):
     assert all(check.passed for check in result.checks), result.checks
     assert result.n_tokens == values.shape[1]
     mine = values[result.layers, :, result.neurons]  # [kept, token]
-    np.testing.assert_allclose(result.mean, mine.mean(1), **CLOSE)
-    np.testing.assert_allclose(result.deviation, mine.std(1), **CLOSE)
-    np.testing.assert_allclose(result.mean_absolute, np.abs(mine).mean(1), **CLOSE)
-    np.testing.assert_allclose(result.maximum, mine.max(1), **CLOSE)
-    np.testing.assert_allclose(result.minimum, mine.min(1), **CLOSE)
+    close(result.mean, mine.mean(1))
+    close(result.deviation, mine.std(1))
+    close(result.mean_absolute, np.abs(mine).mean(1))
+    close(result.maximum, mine.max(1))
+    close(result.minimum, mine.min(1))
     np.testing.assert_array_equal(result.share_active, (mine > 0).mean(1))
     by_kind = np.stack([mine[:, kinds == kind].mean(1) for kind in range(3)], axis=1)
-    np.testing.assert_allclose(result.category_means, by_kind, **CLOSE)
+    close(result.category_means, by_kind)
     strongest = -np.sort(-np.abs(mine), axis=1)[:, :4]
-    np.testing.assert_allclose(np.abs(result.context_values), strongest, **CLOSE)
+    close(np.abs(result.context_values), strongest)
     for kept in range(len(mine)):
         for rank in range(4):
             text, position = result.context_texts[kept, rank], result.context_positions[kept, rank]
@@ -54,7 +57,11 @@ def test_every_ranking_is_that_of_all_neurons(family):
         means = np.stack([mine[:, kinds == kind].mean(1) for kind in range(3)], axis=1)
         others = np.stack([mine[:, kinds != kind].mean(1) for kind in range(3)], axis=1)
         chosen = (means - others) / mine.std(1, keepdims=True)
-        for name, numbers in (("peak", np.abs(mine).max(1)), ("mean_absolute", np.abs(mine).mean(1))):
+        rankings: tuple[tuple[Measure, np.ndarray], ...] = (
+            ("peak", np.abs(mine).max(1)),
+            ("mean_absolute", np.abs(mine).mean(1)),
+        )
+        for name, numbers in rankings:
             ranking = result.ranking(name, layer)
             np.testing.assert_array_equal(result.neurons[ranking], np.argsort(-numbers)[:5])
         for kind, category in enumerate(result.categories):
@@ -260,7 +267,7 @@ def test_table_and_record():
     assert again.to_json() == result.to_json()
     assert again.inputs == result.inputs
     frame = result.to_frame()
-    assert not frame["value"].isna().any()
+    assert np.isfinite(frame["value"].to_numpy(dtype=float)).all()
     assert set(frame["unit"]) == {
         "activation",
         "share of tokens",
@@ -268,7 +275,7 @@ def test_table_and_record():
         "share of tokens and neurons",
         "neurons",
     }
-    peak = frame[(frame["quantity"] == "context") & (frame["rank"] == 0)]["value"].to_numpy()
+    peak = frame.query("quantity == 'context' and rank == 0")["value"].to_numpy(dtype=float)
     np.testing.assert_allclose(peak, result.peak, rtol=1e-6)
     with pytest.raises(InputError, match="record"):
         NeuronSurveyResult.from_json(result.to_json().replace('"neurons": [', '"neurons": [0, ', 1))
