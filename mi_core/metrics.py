@@ -57,9 +57,9 @@ def logit_difference(
 
 
 def rank(logits: Float[Tensor, "*rest vocab"], token: int) -> Int[Tensor, "*rest"]:
-    """Number of tokens with a strictly higher logit: 0 = top; tied tokens share the best rank of the tie."""
+    """1 + the number of tokens with a strictly higher logit: 1 = top; tied tokens share the best rank."""
     exact = exact_logits(logits)
-    return (exact > exact[..., token, None]).sum(dim=-1)
+    return 1 + (exact > exact[..., token, None]).sum(dim=-1)
 
 
 def kl_divergence(

@@ -81,7 +81,7 @@ def _samples(probability: np.ndarray, distractor: bool) -> dict[str, np.ndarray]
         "log_probability": np.log(p),
         "logit": logit,
         "kl": np.maximum(0.0, 0.9 * np.log(0.93 / p)),
-        "rank": np.floor(8 * (1 - p) ** 3),
+        "rank": 1 + np.floor(8 * (1 - p) ** 3),
         "top1_flip": (p > 0.3).astype(float),
     }
     if distractor:

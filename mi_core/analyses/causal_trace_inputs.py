@@ -95,7 +95,7 @@ METRICS: dict[str, MetricInfo] = {
             "kl", "KL(clean||patched)", "nats", "Divergence from the clean run's output; 0 = the same output."
         ),
         MetricInfo(
-            "rank", "rank of the answer", "rank", "Mean rank of the answer's (first) token; 0 = top token."
+            "rank", "rank of the answer", "rank", "Mean rank of the answer's (first) token; 1 = top token."
         ),
         MetricInfo(
             "top1_flip",

@@ -47,7 +47,7 @@ class Reader:
             "probability": whole.exp(),
             "log_probability": whole,
             "logit": first[..., token],
-            "rank": (first > first[..., token, None]).sum(-1).to(first.dtype),
+            "rank": 1 + (first > first[..., token, None]).sum(-1).to(first.dtype),
             "kl": self._kl(log_p),
             "top1": first.argmax(-1),
         }

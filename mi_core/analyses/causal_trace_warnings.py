@@ -42,7 +42,7 @@ def _top(prepared: Prepared, reading_name: str) -> tuple[str, float]:
 
 def _about_the_answer(prepared: Prepared) -> Iterator[str]:
     answer, clean = prepared.answer, prepared.clean
-    if answer.chosen_by == "user" and clean.mean("rank") > 0:
+    if answer.chosen_by == "user" and clean.mean("rank") > 1:
         text, probability = _top(prepared, "clean")
         yield (
             f"The clean run does not give the answer: its top token is {text} ({percent(probability)}), and "
@@ -53,7 +53,7 @@ def _about_the_answer(prepared: Prepared) -> Iterator[str]:
 def _about_the_corruption(prepared: Prepared) -> Iterator[str]:
     answer = "".join(prepared.answer.visible)
     clean, corrupted = prepared.clean.mean("probability"), prepared.corrupted.mean("probability")
-    still_top = float((prepared.corrupted.samples["rank"] == 0).mean())
+    still_top = float((prepared.corrupted.samples["rank"] == 1).mean())
     if prepared.inputs.corruption == "noise" and prepared.inputs.noise_level == 0:
         yield "The noise level is 0: the corrupted run is the clean run, and there is nothing to restore."
         return

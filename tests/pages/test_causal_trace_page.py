@@ -46,7 +46,7 @@ def test_run_gives_the_librarys_numbers(frame: Callable[..., AppTest]) -> None:
     again = causal_trace(model, CausalTraceInputs(PROMPT, subject=(2, 6), samples=3, seed=5))
     for kind in again.grids:
         np.testing.assert_allclose(result.grid(kind), again.grid(kind), atol=1e-6)
-    assert len(specs(session)) == 2  # panels and curve
+    assert len(specs(session)) == 3  # panels, curve, comparison with the estimate
 
 
 def test_a_cell_opens_from_its_link_and_says_the_grids_number(frame: Callable[..., AppTest]) -> None:
@@ -61,7 +61,7 @@ def test_a_cell_opens_from_its_link_and_says_the_grids_number(frame: Callable[..
     row = result.grids["mlp"].row_of(5)
     assert number(result.grid("mlp")[row, 1]) in [metric.value for metric in session.metric]
     assert "MLP, layer 1" in texts(session).replace("\\", "")
-    assert len(specs(session)) == 4  # and the cell's two
+    assert len(specs(session)) == 5  # and the cell's two
 
 
 def test_a_link_to_a_cell_that_is_not_there_says_so(frame: Callable[..., AppTest]) -> None:

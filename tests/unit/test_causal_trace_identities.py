@@ -246,7 +246,7 @@ def test_every_metric_equals_its_definition_on_the_slow_runs():
         "recovered_probability": (q[:, a].mean() - q_low[:, a].mean()) / (p[a] - q_low[:, a].mean()),
         "kl": kl,
         "kl_recovery": 1 - kl / kl_low,
-        "rank": (logits > logits[:, a, None]).sum(-1).double().mean(),
+        "rank": 1 + (logits > logits[:, a, None]).sum(-1).double().mean(),
         "top1_flip": (logits.argmax(-1) != low.argmax(-1)).double().mean(),
     }
     gap = lambda x: (x[..., a] - x[..., d]).mean()  # noqa: E731

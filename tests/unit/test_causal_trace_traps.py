@@ -259,7 +259,7 @@ def test_the_default_answer_is_the_clean_runs_top_token_and_the_default_distract
     result = causal_trace(model_of(), PAIR)
     assert result.distractor is not None
     assert (result.answer.chosen_by, result.distractor.chosen_by) == ("clean run", "corrupted run")
-    assert result.clean.mean("rank") == 0
+    assert result.clean.mean("rank") == 1
     assert result.distractor.ids[0] == result.corrupted.top_ids[0]
     assert "recovered_logit_difference" in result.metrics
     assert "logit_difference" not in causal_trace(model_of(), NOISE).metrics

