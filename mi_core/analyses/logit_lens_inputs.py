@@ -47,7 +47,7 @@ STATISTIC_INFO: dict[Statistic, StatisticInfo] = {
     "rank": StatisticInfo(
         "rank of the target",
         "rank",
-        "Place of the target among all tokens; 1 = top token. Ties count against it.",
+        "Place of the target among all tokens; 1 = top token. Tied tokens share the best rank.",
         of_target=True,
     ),
     "top_probability": StatisticInfo(

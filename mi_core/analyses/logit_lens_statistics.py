@@ -2,10 +2,10 @@
 
     entropy  = -sum_v p(v) log p(v)
     KL       = sum_v p_final(v) (log p_final(v) - log p_lens(v))
-    rank     = number of tokens whose logit is at least the target's
+    rank     = 1 + number of tokens whose logit is higher than the target's
 
 Natural logarithms, nats. KL is taken from the final output to the lens, and no term of it is dropped. Rank 1
-is the top token; ties count against the target. Everything is computed from one log-softmax, in float32 or,
+is the top token; tied tokens share the best rank. Everything is computed from one log-softmax, in float32 or,
 for float64 models, in float64.
 """
 
@@ -91,9 +91,9 @@ def lens_numbers(
 
 
 def ranks(logits: Float[Tensor, "n vocab"], tokens: Int[Tensor, "n token"]) -> Int[Tensor, "n token"]:
-    """Place of tokens among all: 1 = top; a token that ties with others stands behind them."""
+    """1 + the number of tokens with a strictly higher logit: 1 = top; tied tokens share the best rank."""
     chosen = logits.gather(-1, tokens)
-    columns = [(logits >= chosen[:, index, None]).sum(-1) for index in range(chosen.shape[1])]
+    columns = [1 + (logits > chosen[:, index, None]).sum(-1) for index in range(chosen.shape[1])]
     return torch.stack(columns, dim=-1) if columns else tokens.new_zeros(tokens.shape)
 
 

@@ -110,7 +110,7 @@ class PredictionSweepResult:
         top_ids: top token of each layer.
         top_probabilities: its probability.
         answer_log_probability: of the right answer, nats.
-        answer_rank: of the right answer, 1 = top; ties count against it.
+        answer_rank: of the right answer, 1 = top; tied tokens share the best rank.
         output_top_ids: top token of the model itself.
         output_top_probabilities: its probability.
         vocabulary: token id -> visible text, for every id in the result.

@@ -18,9 +18,8 @@ GRID = (
     "(Belrose et al., 2023)."
 )
 WORDS = (
-    "The same lens, followed for a few tokens at one position. Rank 1 is the top token; a token that ties"
-    " with others stands behind them. The axis of ranks is logarithmic and has 1 on top, so up is always "
-    "better."
+    "The same lens, followed for a few tokens at one position. Rank 1 is the top token; tied tokens share "
+    "the best rank. The axis of ranks is logarithmic and has 1 on top, so up is always better."
 )
 CELL = (
     "The most probable tokens of one cell. Point at a bar to see how probable the model itself finds that"

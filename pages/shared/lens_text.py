@@ -17,7 +17,8 @@ $$
 - entropy $= -\sum_v p(v) \log p(v)$, in nats: 0 = certain
 - KL $= \sum_v p_\text{{final}}(v) \log \frac{{p_\text{{final}}(v)}}{{p_\text{{lens}}(v)}}$, in nats, from the
   model's final output to the lens; 0 = the same
-- rank = number of tokens whose logit is at least the target's: 1 = top, ties count against the target
+- rank = 1 + number of tokens whose logit is higher than the target's: 1 = top; tied tokens share the best
+  rank
 
 Norm, unembedding and softcap are the model's own. Method: {LENS}; limits: {TUNED}.
 """

@@ -75,7 +75,7 @@ def test_captions_say_n_unit_and_zero() -> None:
     assert "[nats]" in kl
     assert "0 = the same distribution" in kl
     assert "low values are bright" in kl
-    assert "Ties count against it" in grid_figure(lens(), "rank").caption
+    assert "Tied tokens share the best rank" in grid_figure(lens(), "rank").caption
     some = logit_lens(model(), LogitLensInputs("the Tower the Tower", positions=(1, 2), target="next token"))
     assert "2 of 5 tokens (1 to 2)" in grid_figure(some).caption
     assert "the token that comes next" in grid_figure(some).caption

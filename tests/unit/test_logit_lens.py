@@ -115,9 +115,9 @@ def test_every_row_equals_norm_unembedding_and_softcap_by_hand(name: str) -> Non
     np.testing.assert_allclose(all_log_p(result)[:-1], wanted, atol=1e-9)
     paris = result.answer.id
     np.testing.assert_allclose(result.log_probability[:-1], wanted[..., paris], atol=1e-9)
-    for layer, position in np.ndindex(wanted.shape[:2]):  # sorted from the top, the last place of a tie
+    for layer, position in np.ndindex(wanted.shape[:2]):  # sorted from the top, the first place of a tie
         row = -wanted[layer, position]
-        assert result.rank[layer, position] == np.searchsorted(np.sort(row), row[paris], side="right")
+        assert result.rank[layer, position] == 1 + np.searchsorted(np.sort(row), row[paris], side="left")
 
 
 def test_the_softcap_is_part_of_the_lens() -> None:
@@ -173,7 +173,7 @@ def test_statistics_are_those_of_the_distribution() -> None:
     assert (np.diff(result.top_probabilities, axis=-1) <= 0).all()
     for index, word in enumerate(result.words):
         np.testing.assert_allclose(result.word_log_probability[..., index], log_p[..., word.id], atol=1e-9)
-        better = (log_p >= log_p[..., word.id, None]).sum(-1)
+        better = 1 + (log_p > log_p[..., word.id, None]).sum(-1)
         np.testing.assert_array_equal(result.word_rank[..., index], better)
     np.testing.assert_allclose(result.statistic("probability"), np.exp(log_p[..., result.answer.id]))
 

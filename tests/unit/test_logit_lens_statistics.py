@@ -23,7 +23,7 @@ def test_a_uniform_distribution_has_entropy_log_n() -> None:
     got = numbers(torch.zeros(2, 50, dtype=torch.float64))
     np.testing.assert_allclose(got.entropy, math.log(50), rtol=1e-12)
     np.testing.assert_allclose(got.top_probabilities, 1 / 50)
-    assert got.rank.tolist() == [50, 50], "all tie: the target stands behind the others"
+    assert got.rank.tolist() == [1, 1], "all tie for the best rank"
 
 
 def test_a_certain_distribution_has_entropy_zero_and_rank_one() -> None:
@@ -40,7 +40,7 @@ def test_hand_worked_numbers() -> None:
     assert got.kl.item() == pytest.approx(0.25 * math.log(2))
     assert got.entropy.item() == pytest.approx(1.5 * math.log(2))
     assert got.log_probability.item() == pytest.approx(math.log(0.25))
-    assert (got.rank.item(), got.word_rank.tolist()) == (3, [[1, 3]])
+    assert (got.rank.item(), got.word_rank.tolist()) == (2, [[1, 2]])
     np.testing.assert_allclose(got.word_log_probability, [[math.log(0.5), math.log(0.25)]])
     assert got.top_ids[0, 0].item() == 1
 
@@ -64,7 +64,7 @@ def test_ranks_are_places_in_a_sorted_list() -> None:
     for row, column in np.ndindex(tokens.shape):
         ordered = sorted(logits[row].tolist(), reverse=True)
         value = logits[row, tokens[row, column]]
-        assert got[row, column] == max(place for place, one in enumerate(ordered, 1) if one == value)
+        assert got[row, column] == min(place for place, one in enumerate(ordered, 1) if one == value)
 
 
 def test_probabilities_of_minus_infinity_leave_no_nan() -> None:
