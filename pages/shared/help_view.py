@@ -8,6 +8,7 @@ from mi_core.analyses.causal_trace_inputs import METRICS
 from mi_core.model.families import FAMILIES
 from mi_core.sites import SITES
 from pages.shared.attention_text import ATTENTION_METHOD
+from pages.shared.attribution_text import ATTRIBUTION_METHOD, PATCHING_METHOD
 from pages.shared.lens_text import LENS_METHOD
 from pages.shared.method_text import AVERAGE_METHOD, TRACE_METHOD
 from pages.shared.model_circuits_text import CIRCUITS_METHOD
@@ -79,6 +80,12 @@ def draw_methods() -> None:
     with st.container(border=True):
         st.subheader("Neurons")
         st.markdown(NEURON_METHOD)
+    with st.container(border=True):
+        st.subheader("Attribution")
+        st.markdown(ATTRIBUTION_METHOD)
+    with st.container(border=True):
+        st.subheader("Attribution patching (preview of a causal trace)")
+        st.markdown(PATCHING_METHOD)
     with st.container(border=True):
         st.subheader("Circuits")
         st.markdown(CIRCUITS_METHOD)
