@@ -103,9 +103,11 @@ def _ids(tokenizer: Any, text: str, *, special: bool) -> tuple[int, ...]:
 
 def _alone(tokenizer: Any, form: str) -> tuple[int, ...]:
     """The ids of a text as a continuation: behind an anchor, as many tokenizers put a space before a text."""
+    unknown = getattr(tokenizer, "unk_token_id", None)
     for anchor in (".", "a", "\n"):
         before, both = (_ids(tokenizer, text, special=False) for text in (anchor, anchor + form))
-        if both[: len(before)] == before and len(both) > len(before):
+        # An anchor outside the vocabulary would hide that it merged with the text behind it.
+        if both[: len(before)] == before and len(both) > len(before) and unknown not in before:
             return both[len(before) :]
     return _ids(tokenizer, form, special=False)
 
@@ -141,7 +143,7 @@ class AnswerScore:
     Attributes:
         log_probability: of all its tokens together, in nats.
         per_token: log-probability of each token given those before it, in nats.
-        first_rank: rank of the first token among all, 0 = the model's top token.
+        first_rank: rank of the first token among all, 1 = the model's top token.
     """
 
     log_probability: float
@@ -175,5 +177,5 @@ def score_answer(
     wanted = torch.tensor(answer.ids, device=logits.device)[:, None]
     numbers = logits.double().log_softmax(-1)
     per_token = numbers.gather(-1, wanted)[:, 0]
-    rank = int((logits[0] > logits[0, wanted[0]]).sum())
+    rank = 1 + int((logits[0] > logits[0, wanted[0]]).sum())
     return AnswerScore(float(per_token.sum()), tuple(per_token.tolist()), rank)

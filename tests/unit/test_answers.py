@@ -11,6 +11,7 @@ from mi_core.errors import InputError
 from mi_core.tokens import tokenize
 from tests.disk import byte_level, sentencepiece_bpe, unigram, word_piece
 from tests.tiny import VOCAB, tiny
+from tests.words import word_tokenizer
 
 STYLES = {
     "byte-level": byte_level,
@@ -53,6 +54,13 @@ def test_a_word_alone_gets_no_second_space_before_it() -> None:
     spaced, bare = answer_choices(tokenizer, tokenize(tokenizer, "the capital is"), "Paris")
     assert spaced.pieces == ("·Paris",)
     assert bare.pieces == ("Paris",)
+
+
+def test_no_word_is_lost_behind_an_anchor_that_the_tokenizer_does_not_know() -> None:
+    tokenizer = word_tokenizer()  # `.` and `.Paris` are both <unk> to it
+    form = answer_choices(tokenizer, tokenize(tokenizer, "in the city of"), "Paris Rome")
+    shown = {choice.leading_space: choice.pieces for choice in form}
+    assert [len(pieces) for pieces in shown.values()] == [2, 2], shown
 
 
 def test_word_piece_has_one_form_behind_a_space() -> None:
@@ -170,7 +178,7 @@ def test_one_forward_pass_equals_step_by_step(family: str, ids: tuple[int, ...])
     assert score.per_token == pytest.approx(expected, abs=1e-9)
     assert score.log_probability == pytest.approx(sum(expected), abs=1e-9)
     first = run(model, torch.tensor([list(prompt.ids)])).logits[0, -1]
-    assert score.first_rank == int(first.argsort(descending=True).tolist().index(ids[0]))
+    assert score.first_rank == 1 + int(first.argsort(descending=True).tolist().index(ids[0]))
 
 
 def test_probabilities_of_all_tokens_add_up_to_one_and_edits_change_them() -> None:
