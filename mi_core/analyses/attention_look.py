@@ -170,11 +170,12 @@ class Reducer:
             all_norms = moved_norms(values, weight(self.model.structure, "W_O", layer).to(values.device))
             norms = all_norms[:, start:end].clone()
             norms_outside = torch.einsum("hqk,hk->hq", rows[..., :start], all_norms[:, :start].to(rows.dtype))
+        metrics, masked_metrics = head_metrics(pattern, tokens)
         return LayerLook(
             weights=rows[..., start:end].clone(),
             outside=rows[..., :start].sum(-1),
-            metrics=head_metrics(pattern, tokens),
-            masked_metrics=head_metrics(pattern, tokens, mask_first=True),
+            metrics=metrics,
+            masked_metrics=masked_metrics,
             norms=norms,
             norms_outside=norms_outside,
             **_soundness(pattern),

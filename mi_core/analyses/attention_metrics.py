@@ -9,13 +9,14 @@ With A[q, k] the weight of query q on key k (0 for k > q) and t the tokens:
     induction       sum of A over k < q with t_(k-1) = t_q       share; queries that have such a key
     first_token     A[q, 0]                                      share
 
-Means leave out query 0, which can only read itself. With `mask_first` key 0 is left out of every number but
-its own, and the rest is not renormalised: a head that rests on the first token then has small numbers, not
-blown-up ones. A mean over no query at all is NaN. Induction and duplicate-token heads: Olsson et al. 2022,
-Wang et al. 2022.
+Means leave out query 0, which can only read itself. Masked, key 0 is left out of every number but its own, and
+the rest is not renormalised: a head that rests on the first token then has small numbers, not blown-up ones. A
+mean over no query at all is NaN. Induction and duplicate-token heads: Olsson et al. 2022, Wang et al. 2022.
 
 Cost: a few passes over the pattern, `QUERY_BLOCK` queries at a time.
 """
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -27,68 +28,92 @@ QUERY_BLOCK = 256
 """Queries that are looked at together: a 2,000-token pattern needs no second copy of itself."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """All metrics of some consecutive queries; NaN where a query has no key that the metric is about.
+
+    Attributes:
+        plain: name -> one number per head and query.
+        masked: the same with key 0 left out.
+    """
+
+    plain: dict[str, Float[Tensor, "head query"]]
+    masked: dict[str, Float[Tensor, "head query"]]
+
+
 def row_metrics(
-    pattern: Float[Tensor, "head query key"],
-    tokens: Int[Tensor, " key"],
-    first_query: int = 0,
-    *,
-    mask_first: bool = False,
-) -> dict[str, Float[Tensor, "head query"]]:
-    """All metrics for some consecutive queries.
+    pattern: Float[Tensor, "head query key"], tokens: Int[Tensor, " key"], first_query: int = 0
+) -> Rows:
+    """All metrics, row by row.
 
     Args:
         pattern: rows of attention weights, over all keys.
         tokens: id of every key.
         first_query: position of the first row.
-        mask_first: leave key 0 out.
-
-    Returns:
-        Name -> one number per head and query; NaN where the query has no key that the metric is about.
     """
     weights = pattern.to(torch.promote_types(pattern.dtype, torch.float32))
-    start, n_keys = int(mask_first), pattern.shape[-1]
-    keys = torch.arange(n_keys, device=pattern.device)
+    keys = torch.arange(pattern.shape[-1], device=pattern.device)
     queries = first_query + torch.arange(pattern.shape[1], device=pattern.device)
-    earlier = (keys < queries[:, None]) & (keys >= start)
+    first = weights[..., 0]  # what a mask takes away
     same = tokens[queries][:, None] == tokens
     after_same = torch.zeros_like(same)
     after_same[:, 1:] = same[:, :-1]
-    kept = weights[..., start:]
-    return {
-        "entropy": torch.special.entr(kept).sum(-1),
-        "distance": kept.sum(-1) * queries - kept @ keys[start:].to(weights.dtype),
-        "previous_token": _share(weights, earlier & (keys == queries[:, None] - 1)),
-        "duplicate_token": _share(weights, earlier & same),
-        "induction": _share(weights, earlier & after_same),
-        "first_token": weights[..., 0],
+    earlier = keys < queries[:, None]
+    before = weights[:, torch.arange(len(queries), device=keys.device), (queries - 1).clamp_min(0)]
+    entropy = torch.special.entr(weights).sum(-1)
+    distance = weights.sum(-1) * queries - weights @ keys.to(weights.dtype)
+    duplicate, induction = same & earlier, after_same & earlier
+    on_duplicates, on_induction = _sums(weights, duplicate), _sums(weights, induction)
+    plain = {
+        "entropy": entropy,
+        "distance": distance,
+        "previous_token": _only(before, queries >= 1),
+        "duplicate_token": _only(on_duplicates, duplicate.any(-1)),
+        "induction": _only(on_induction, induction.any(-1)),
+        "first_token": first,
     }
+    masked = plain | {
+        "entropy": entropy - torch.special.entr(first),
+        "distance": distance - first * queries,
+        "previous_token": _only(before, queries >= 2),
+        "duplicate_token": _only(on_duplicates - first * duplicate[:, 0], duplicate[:, 1:].any(-1)),
+    }
+    return Rows(plain, masked)  # induction never reads key 0: nothing came before it
 
 
-def _share(weights: Tensor, targets: Tensor) -> Tensor:
-    """Weight on the target keys of each query; NaN for a query without one."""
-    shares = (weights * targets).sum(-1)
-    return shares.masked_fill(~targets.any(-1), torch.nan)
+def _sums(weights: Tensor, targets: Tensor) -> Float[Tensor, "head query"]:
+    """Weight on the target keys of each query."""
+    return torch.einsum("hqk,qk->hq", weights, targets.to(weights.dtype))
+
+
+def _only(values: Tensor, counts: Tensor) -> Float[Tensor, "head query"]:
+    """NaN for the queries that do not count."""
+    return values.masked_fill(~counts, torch.nan)
 
 
 def head_metrics(
-    pattern: Float[Tensor, "head query key"], tokens: Int[Tensor, " key"], *, mask_first: bool = False
-) -> Float[Tensor, "metric head"]:
+    pattern: Float[Tensor, "head query key"], tokens: Int[Tensor, " key"]
+) -> tuple[Float[Tensor, "metric head"], Float[Tensor, "metric head"]]:
     """Means of `row_metrics` over all queries but the first, in the order of `ROW_METRICS`.
 
     Args:
         pattern: the whole square of one layer.
         tokens: id of every token.
-        mask_first: leave key 0 out.
 
     Returns:
-        float64; NaN where no query counts.
+        Plain and with key 0 left out, float64; NaN where no query counts.
     """
-    sums = torch.zeros(len(ROW_METRICS), pattern.shape[0], dtype=torch.float64, device=pattern.device)
+    shape = (2, len(ROW_METRICS), pattern.shape[0])
+    sums = torch.zeros(shape, dtype=torch.float64, device=pattern.device)
     counts = torch.zeros_like(sums)
     for first in range(1, pattern.shape[1], QUERY_BLOCK):
-        block = pattern[:, first : min(first + QUERY_BLOCK, pattern.shape[1])]
-        rows = row_metrics(block, tokens, first, mask_first=mask_first)
-        values = torch.stack([rows[name] for name in ROW_METRICS]).double()
+        # Keys behind the block's last query have no weight.
+        last = min(first + QUERY_BLOCK, pattern.shape[1])
+        rows = row_metrics(pattern[:, first:last, :last], tokens[:last], first)
+        values = torch.stack(
+            [torch.stack([kind[name] for name in ROW_METRICS]) for kind in (rows.plain, rows.masked)]
+        ).double()
         sums += values.nansum(-1)
         counts += (~values.isnan()).sum(-1)
-    return torch.where(counts > 0, sums / counts, torch.nan)
+    plain, masked = torch.where(counts > 0, sums / counts, torch.nan)
+    return plain, masked

@@ -190,11 +190,8 @@ def _pattern_parts(
 def _pattern_panel(result: AttentionResult, place: tuple[int, int], view: View, count: int) -> Panel:
     values = square(result, *place, view.side, mask_first=view.mask_first)
     title = head_name(*place) + (f", {SIDE_TITLES[view.side]}" if result.compared or count > 1 else "")
-    places = ranks(values)
-    of = (~np.isnan(values)).sum(1)
     notes = tuple(
-        tuple(f"rank {rank} of {of[row]} keys" if rank else "" for rank in line)
-        for row, line in enumerate(places.tolist())
+        tuple(f"rank {rank} in its row" if rank else "" for rank in row) for row in ranks(values).tolist()
     )
     return Panel(f"{head_name(*place)}:{view.side}", title, values, notes=notes)
 

@@ -17,7 +17,7 @@ def one_hot(keys: list[int]) -> torch.Tensor:
 
 
 def metrics(pattern: torch.Tensor, tokens: torch.Tensor, *, mask_first: bool = False) -> dict[str, float]:
-    values = head_metrics(pattern, tokens, mask_first=mask_first)
+    values = head_metrics(pattern, tokens)[mask_first]
     return dict(zip(ROW_METRICS, values[:, 0].tolist(), strict=True))
 
 
@@ -55,7 +55,7 @@ def by_loops(pattern: torch.Tensor, tokens: list[int], name: str, *, mask: bool)
 def test_every_metric_is_its_definition_cell_by_cell(name: str, mask: bool) -> None:
     tokens = [5, 1, 2, 5, 5, 1, 2, 2, 9, 1]
     pattern = random_pattern(3, len(tokens))
-    got = head_metrics(pattern, torch.tensor(tokens), mask_first=mask)[ROW_METRICS.index(name)]
+    got = head_metrics(pattern, torch.tensor(tokens))[mask][ROW_METRICS.index(name)]
     expected = [by_loops(pattern[head], tokens, name, mask=mask) for head in range(3)]
     torch.testing.assert_close(got, torch.tensor(expected, dtype=torch.float64))
 
@@ -65,17 +65,18 @@ def test_long_patterns_are_read_in_blocks_with_the_same_numbers() -> None:
     tokens = torch.randint(0, 40, (size,), generator=torch.Generator().manual_seed(1))
     pattern = random_pattern(2, size)
     for mask in (False, True):
-        rows = row_metrics(pattern, tokens, mask_first=mask)
+        whole = row_metrics(pattern, tokens)
+        rows = whole.masked if mask else whole.plain
         at_once = torch.stack([rows[name][:, 1:].nanmean(-1) for name in ROW_METRICS])
-        torch.testing.assert_close(head_metrics(pattern, tokens, mask_first=mask), at_once)
+        torch.testing.assert_close(head_metrics(pattern, tokens)[mask], at_once)
 
 
 def test_the_entropy_of_a_uniform_row_is_the_logarithm_of_its_length_and_of_a_sure_one_zero() -> None:
     size = 6
     uniform = torch.ones(1, size, size).tril() / torch.arange(1, size + 1)[:, None]
-    rows = row_metrics(uniform, torch.arange(size))["entropy"][0]
+    rows = row_metrics(uniform, torch.arange(size)).plain["entropy"][0]
     torch.testing.assert_close(rows, torch.arange(1, size + 1).float().log())
-    sure = row_metrics(one_hot([0, 0, 1, 3, 2, 5]), torch.arange(6))["entropy"]
+    sure = row_metrics(one_hot([0, 0, 1, 3, 2, 5]), torch.arange(6)).plain["entropy"]
     assert (sure == 0).all()
 
 
@@ -140,8 +141,8 @@ def test_without_repeated_tokens_and_with_one_token_there_is_no_number_not_zero(
 
 def test_half_precision_patterns_are_summed_in_float32() -> None:
     pattern = random_pattern(2, 200).to(torch.bfloat16)
-    got = head_metrics(pattern, torch.arange(200))
-    exact = head_metrics(pattern.double(), torch.arange(200))
+    got, _ = head_metrics(pattern, torch.arange(200))
+    exact, _ = head_metrics(pattern.double(), torch.arange(200))
     torch.testing.assert_close(got, exact, rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
