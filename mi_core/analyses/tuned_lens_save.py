@@ -12,7 +12,7 @@ from mi_core.model.model import LoadedModel
 def tuned_lens_train_and_save(
     model: LoadedModel, inputs: TunedLensSaveInputs, *, on_step: OnTrainStep | None = None
 ) -> TunedLensTrainResult:
-    """Train a lens, and save what came out (also after `Cancelled`) as `tuned_lens_store` says.
+    """Train a lens, and save what came out (also when stopped half-way) as `tuned_lens_store` says.
 
     Args:
         model: a loaded model.
@@ -28,8 +28,8 @@ def tuned_lens_train_and_save(
     """
     check_free(model, inputs.save_as, replace=inputs.replace)
     result = tuned_lens_train(model, inputs.training, on_step=on_step)
-    if result.lens is None:
-        return result
+    if result.lens is None or (result.cancelled and not len(result.loss)):
+        return result  # stopped before its first step: there is nothing that is not there already
     lens = result.lens.renamed(inputs.save_as)
     saved = save_lens(model, lens, replace=inputs.replace)
     return replace(result, lens=lens, saved_to=str(saved))

@@ -131,7 +131,6 @@ class Batches:
     contexts: tuple[Context, ...]
     batch_tokens: int
     random: np.random.Generator
-    used: int = 0
     queue: list[int] = field(default_factory=list)
 
     def next(self) -> list[Context]:
@@ -143,7 +142,6 @@ class Batches:
             batch.append(self.contexts[self.queue.pop()])
             if count_tokens(batch) >= self.batch_tokens or len(batch) == len(self.contexts):
                 break
-        self.used += count_tokens(batch)
         return batch
 
 

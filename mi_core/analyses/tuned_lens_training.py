@@ -85,6 +85,7 @@ class _Training:
     started: float = field(default_factory=time.perf_counter)
     told: float = 0.0
     done: int = 0
+    seen: int = 0
     loss: list[np.ndarray] = field(default_factory=list)
     checked: list[int] = field(default_factory=list)
     stopping: list[np.ndarray] = field(default_factory=list)
@@ -93,6 +94,7 @@ class _Training:
     best_step: np.ndarray | None = None
     plain_sums: np.ndarray | None = None
     early: bool = False
+    stopped: bool = False
 
     @classmethod
     def begin(
@@ -117,15 +119,16 @@ class _Training:
         """Measure the plain lens, then train until the end; True when the user stopped it."""
         with torch.inference_mode(False), torch.enable_grad():
             self._tell("reading the held-out text")
-            # No tick may raise below until there is something to keep: `Cancelled` then passes on.
-            plain = measure(self.model, None, None, self.split.validation, *self._reading())
+            # `Cancelled` passes on from here: there is nothing to keep yet.
+            self.plain_sums = measure(self.model, None, None, self.split.validation, *self._reading())
             self._check()
-            self.plain_sums = plain
             try:
                 self._steps()
             except Cancelled:
-                return True
-        return False
+                self.stopped = True  # from here on nobody is asked any more
+                if self.done > self.checked[-1]:
+                    self._check()
+        return self.stopped
 
     def _steps(self) -> None:
         optimizer, schedule = _optimizer(self.inputs, self.weight, self.bias)
@@ -156,6 +159,7 @@ class _Training:
                 self._tick()
         _clip(self.weight, self.bias)
         self.loss.append(loss)
+        self.seen += states.n_tokens
 
     def _check(self) -> bool:
         """Read the stopping text and keep each layer's best translator; True while any makes progress."""
@@ -185,7 +189,7 @@ class _Training:
     def _tell(self, text: str, *, force: bool = True) -> None:
         """Tell the caller, not more often than eyes can follow; may raise Cancelled."""
         now = time.perf_counter()
-        if self.on_step is None or (not force and now - self.told < SECONDS_BETWEEN_STEPS):
+        if self.on_step is None or self.stopped or (not force and now - self.told < SECONDS_BETWEEN_STEPS):
             return
         self.told, total = now, max(1, self.inputs.steps)
         left = (now - self.started) / self.done * (total - self.done) if self.done else None
@@ -217,7 +221,7 @@ class _Training:
             split=self.split,
             course=(np.array(self.loss).reshape(-1, lens.n_layers), self.checked, np.array(self.stopping)),
             best_step=best_step,
-            seen_tokens=self.batches.used,
+            seen_tokens=self.seen,
             start=self.start,
             early=self.early,
             cancelled=cancelled,

@@ -369,6 +369,21 @@ def test_a_training_that_is_stopped_saves_the_best_so_far() -> None:
     assert open_lens(llama, "half").origin.training["stopped_early_by_user"] is True
 
 
+def test_a_training_that_is_stopped_at_once_saves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    llama = model()
+    monkeypatch.setattr("mi_core.analyses.tuned_lens_training.SECONDS_BETWEEN_STEPS", 0.0)
+
+    def stop(step: Any) -> None:
+        if step.text.startswith("training"):
+            raise Cancelled
+
+    result = tuned_lens_train_and_save(llama, inputs(save_as="none"), on_step=stop)
+    assert result.cancelled
+    assert result.saved_to == ""
+    assert result.counts.seen_tokens == 0
+    assert not lenses_of(llama)
+
+
 def test_going_on_from_a_lens_begins_where_it_ended() -> None:
     llama = model()
     first = tuned_lens_train_and_save(llama, inputs(save_as="first", steps=6))
