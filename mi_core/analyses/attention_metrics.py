@@ -9,9 +9,10 @@ With A[q, k] the weight of query q on key k (0 for k > q) and t the tokens:
     induction       sum of A over k < q with t_(k-1) = t_q       share; queries that have such a key
     first_token     A[q, 0]                                      share
 
-Means leave out query 0, which can only read itself. Masked, key 0 is left out of every number but its own, and
-the rest is not renormalised: a head that rests on the first token then has small numbers, not blown-up ones. A
-mean over no query at all is NaN. Induction and duplicate-token heads: Olsson et al. 2022, Wang et al. 2022.
+Means leave out query 0, which can only read itself. Masked, key 0 is left out of every number but its own,
+and the rest is not renormalised: a head that rests on the first token then has small numbers, not blown-up
+ones. A mean over no query at all is NaN. Induction heads: Olsson et al. 2022; duplicate-token heads: Wang et
+al. 2022.
 
 Cost: a few passes over the pattern, `QUERY_BLOCK` queries at a time.
 """
