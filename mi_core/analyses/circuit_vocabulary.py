@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mi_core.analyses.circuit_weights import final_gain, wide
+from mi_core.analyses.circuit_gains import final_gain, wide
 from mi_core.errors import ModelError
 from mi_core.model.model import LoadedModel
 from mi_core.model.weights import embedding, unembedding
@@ -37,7 +37,7 @@ def embeddings(model: LoadedModel) -> Iterator[Float[Tensor, "token d_model"]]:
     module = model.hf.get_input_embeddings()
     for start in range(0, model.dims.d_vocab, CHUNK):
         ids = torch.arange(start, min(start + CHUNK, model.dims.d_vocab), device=table.device)
-        with torch.inference_mode():
+        with model.lock, torch.inference_mode():
             rows = module(ids)
         yield wide(rows)
 

@@ -13,9 +13,9 @@ scale s, one number per token, so gain and centring (LayerNorm) belong to the we
     norm on queries and keys (QK norm):    W <- centre_columns(W) * gain           for W_Q, W_K
     norm on what is written (sandwich):    W_O <- centre_columns(W_O) * gain
 
-Left out: the scales s, and all biases, which do not depend on what is read. Rotary position embeddings turn
-queries and keys by an angle that depends on their distance; the factors here are those before the rotation,
-so QK is the content part, exact at distance 0.
+Left out: the scales s, and all biases; of QK also what the query's bias looks for in every key, whatever
+the query. Rotary position embeddings turn queries and keys by an angle that depends on their distance; the
+factors here are those before the rotation, so QK is the content part, exact at distance 0.
 
 Which norm stands before the heads is not looked up but found: the one (or none) with which W_V gives the
 model's own values on a few tokens. Values, queries, keys and attention outputs made from the weights are
@@ -32,6 +32,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mi_core.analyses.causal_trace_parts import Check
+from mi_core.analyses.circuit_gains import Gain, after_head_norm, gain_of, norm_width, wide
 from mi_core.engine import Observation, frozen_norm, observe, post_norm
 from mi_core.engine.readout import TOLERANCES
 from mi_core.errors import ModelError, SiteMissing
@@ -40,29 +41,6 @@ from mi_core.model.structure import child
 from mi_core.model.weights import weight
 
 N_TOKENS = 6
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Gain:
-    """The linear part of a norm at scale 1.
-
-    Attributes:
-        vector: [width] float64; Gemma's 1 + weight is already in it.
-        centred: whether the mean is taken off first.
-    """
-
-    vector: Float[Tensor, "width"]
-    centred: bool
-
-    def before(self, matrix: Float[Tensor, "*head width n"]) -> Float[Tensor, "*head width n"]:
-        """A matrix that reads the norm's output, as one that reads its input."""
-        scaled = self.vector[:, None] * matrix
-        return scaled - scaled.mean(-2, keepdim=True) if self.centred else scaled
-
-    def after(self, matrix: Float[Tensor, "*head n width"]) -> Float[Tensor, "*head n width"]:
-        """A matrix whose output enters the norm, as one that gives the norm's output."""
-        centred = matrix - matrix.mean(-1, keepdim=True) if self.centred else matrix
-        return centred * self.vector
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,40 +58,6 @@ class LayerCircuits:
     value: Float[Tensor, "head d_model d_head"]
     output: Float[Tensor, "head d_head d_model"]
     errors: Mapping[str, float]
-
-
-def wide(tensor: Tensor) -> Tensor:
-    """The tensor in float64, on its own device where that has float64."""
-    device = "cpu" if tensor.device.type == "mps" else tensor.device
-    return tensor.detach().to(device, torch.float64)
-
-
-def gain_of(module: nn.Module, width: int, like: Tensor) -> Gain:
-    """Measure a norm module.
-
-    Args:
-        module: the norm.
-        width: length of the vectors that it takes.
-        like: a tensor of the model's dtype and device.
-
-    Raises:
-        ModelError: it is no norm of the kind gain * x / scale + bias.
-    """
-    noise = torch.randn(4, width, generator=torch.Generator().manual_seed(0))
-    measured = frozen_norm(module, noise.to(like.device, like.dtype))
-    return Gain(wide(measured.gain), measured.centred)
-
-
-def final_gain(model: LoadedModel) -> Gain:
-    """The final norm's gain.
-
-    Raises:
-        SiteMissing: this model has no final norm that can be read.
-    """
-    model.structure.require("final_norm", None)
-    module = model.structure.points["final_norm", None].module
-    like = next(module.parameters(), next(model.hf.parameters()))
-    return gain_of(module, model.dims.d_model, like)
 
 
 def probe_run(model: LoadedModel) -> Observation:
@@ -139,6 +83,11 @@ def layer_circuits(model: LoadedModel, layer: int, seen: Observation | None = No
             outputs, or they are not in memory.
     """
     seen = probe_run(model) if seen is None else seen
+    with model.lock:  # norms are called below, and nobody's hooks may meet them
+        return _layer_circuits(model, layer, seen)
+
+
+def _layer_circuits(model: LoadedModel, layer: int, seen: Observation) -> LayerCircuits:
     raw = {role: wide(weight(model.structure, f"W_{role}", layer)) for role in "QKVO"}
     before, stream, off = _attention_norm(model, layer, seen, raw["V"])
     errors = {"values": off}
@@ -148,7 +97,7 @@ def layer_circuits(model: LoadedModel, layer: int, seen: Observation | None = No
     for role, name in (("Q", "query"), ("K", "key")):
         module = child(model.structure.blocks[layer], getattr(model.structure.family, f"{name}_norm"))
         if module is not None:
-            factors[role] = _after_head_norm(module, factors[role], like=seen["resid_pre", layer])
+            factors[role] = after_head_norm(module, factors[role], like=seen["resid_pre", layer])
         error = _query_error(model, layer, seen, role, stream, raw[role], module)
         errors |= {} if error is None else {"queries" if role == "Q" else "keys": error}
     module = post_norm(model, "attn", layer)
@@ -215,23 +164,6 @@ def _entrances(block: nn.Module, inputs: Tensor) -> Iterator[tuple[Gain | None, 
         yield Gain(wide(frozen.gain), frozen.centred), wide(frozen.linear(inputs) + frozen.bias)
 
 
-def _after_head_norm(
-    module: nn.Module, weights: Float[Tensor, "head d_model d_head"], *, like: Tensor
-) -> Float[Tensor, "head d_model d_head"]:
-    """Weights of queries or keys with the gain of the norm that follows, per head or over all heads."""
-    heads, _, d_head = weights.shape
-    if _width(module, d_head) == d_head:
-        return gain_of(module, d_head, like).after(weights)
-    flat = weights.transpose(0, 1).flatten(1)
-    folded = gain_of(module, heads * d_head, like).after(flat)
-    return folded.unflatten(1, (heads, d_head)).transpose(0, 1)
-
-
-def _width(module: nn.Module, d_head: int) -> int:
-    parameter = next(module.parameters(), None)
-    return d_head if parameter is None else parameter.numel()
-
-
 def _query_error(
     model: LoadedModel,
     layer: int,
@@ -256,7 +188,7 @@ def _query_error(
         like = seen["resid_pre", layer]
         with torch.inference_mode():
             entering = made.to(like.device, like.dtype)
-            shaped = entering if _width(norm, made.shape[-1]) == made.shape[-1] else entering.flatten()
+            shaped = entering if norm_width(norm, made.shape[-1]) == made.shape[-1] else entering.flatten()
             made = wide(norm(shaped)).reshape(made.shape).to(made.device)
     own = own.to(made.device)
     factor = (own * made).sum() / (made * made).sum().clamp_min(1e-300)

@@ -8,11 +8,11 @@ meets it in three places, and how much of it gets through is measured by Frobeni
     V:  h2's values    ||OV1 OV2||   / (||OV1|| ||OV2||)      writes (x OV1) OV2
 
 from 0 (h2 is blind to all that h1 writes) to at most 1. Only circuits of a single direction can reach 1: two
-circuits that use n directions equally and match exactly have 1 / sqrt(n), so that heads with flat spectra stay
-far below 1. These are the composition scores of Elhage et al. 2021, "A Mathematical Framework for Transformer
-Circuits"; the paper multiplies column vectors, so that its W_QK and W_OV are applied from the left (its
-W_QK W_OV is (OV1 QK2^T)^T here, and the norms are the same). The norms' gains are in the weights. QK is the
-content part before rotary.
+circuits that use n directions equally and match exactly have 1 / sqrt(n), so that heads with flat spectra
+stay far below 1. These are the composition scores of Elhage et al. 2021, "A Mathematical Framework for
+Transformer Circuits"; the paper multiplies column vectors, so that its W_QK and W_OV are applied from the
+left (its W_QK W_OV is (OV1 QK2^T)^T here, and the norms are the same). The norms' gains are in the weights.
+QK is the content part before rotary.
 
 Baseline: if h1's output is turned at random in the residual stream, the mean of the squared score is exactly
 1 / d_model, whatever the two spectra; `baseline` = 1 / sqrt(d_model) is that root mean square, not a sample.

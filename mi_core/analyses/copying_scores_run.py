@@ -12,11 +12,10 @@ from torch import Tensor
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.causal_trace_result import Step
 from mi_core.analyses.circuit_cost import seconds_for
+from mi_core.analyses.circuit_gains import Gain, final_gain
 from mi_core.analyses.circuit_vocabulary import CHUNK, embeddings, unembeddings
 from mi_core.analyses.circuit_weights import (
-    Gain,
     LayerCircuits,
-    final_gain,
     layer_circuits,
     probe_run,
     weights_check,

@@ -31,19 +31,7 @@ def draw_composition(about: About) -> None:
     if about.dims.n_layers < 2:
         st.info("This model has one layer: no head can read what another writes.", icon=":material/info:")
         return
-    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="composition_settings"):
-        st.segmented_control(
-            "The later head reads with",
-            KINDS,
-            format_func=KIND_NAMES.__getitem__,
-            key="composition_kind",
-            required=True,
-        )
-        st.toggle(
-            "Minus random",
-            key="composition_excess",
-            help="Subtract the score that a head turned at random would have; white is then as random.",
-        )
+    _draw_settings()
     model, inputs = hub().resident(about.spec), CompositionInputs()
     result = instant(
         "composition",
@@ -57,6 +45,22 @@ def draw_composition(about: About) -> None:
         return
     draw_warnings(result)
     _draw_scores(result)
+
+
+def _draw_settings() -> None:
+    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="composition_settings"):
+        st.segmented_control(
+            "The later head reads with",
+            KINDS,
+            format_func=KIND_NAMES.__getitem__,
+            key="composition_kind",
+            required=True,
+        )
+        st.toggle(
+            "Minus random",
+            key="composition_excess",
+            help="Subtract the score that a head turned at random would have; white is then as random.",
+        )
 
 
 def _draw_scores(result: CompositionResult) -> None:

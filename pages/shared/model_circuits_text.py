@@ -50,7 +50,8 @@ it look, and which later heads read what it writes?
 **Composition.** {COMPOSITION_FORMULA}
 
 **Folded in**: gains (and centring) of the norms before the heads, on queries and keys, behind the heads and
-before the unembedding. **Left out**: the scales of these norms, biases, position embeddings, MLPs, and for QK
-what rotary embeddings make of the distance. Later layers read far more than token embeddings, so readings
-through the vocabulary are a first look, best in early (read) and late (write) layers.
+before the unembedding. **Left out**: the scales of these norms, biases (a query's bias can prefer some keys
+whatever the query), position embeddings, MLPs, and for QK what rotary embeddings make of the distance. Later
+layers read far more than token embeddings, so readings through the vocabulary are a first look, best in early
+(read) and late (write) layers.
 """

@@ -8,7 +8,8 @@ import torch
 
 from mi_core.analyses.circuit_algebra import frobenius, low_rank_svd
 from mi_core.analyses.circuit_cost import matmul_speed, seconds_for
-from mi_core.analyses.circuit_weights import final_gain, layer_circuits, probe_run, weights_check, worst
+from mi_core.analyses.circuit_gains import final_gain
+from mi_core.analyses.circuit_weights import layer_circuits, probe_run, weights_check, worst
 from mi_core.engine import build_model
 from mi_core.errors import ModelError, SiteMissing
 from tests.circuit_oracle import full_circuits
