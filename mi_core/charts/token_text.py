@@ -40,7 +40,8 @@ class TokenRow:
         label: printed before it.
         tokens: visible texts.
         values: one per token; NaN = grey.
-        centre: index of the token that stays in view where the line is too long; None = the strongest.
+        centre: index of the token that the line is about: it is framed, its value stands before the line, and
+            it stays in view where the line is too long; None = the strongest.
         start: position of the first token, for the tooltip and the selection.
     """
 
@@ -57,8 +58,10 @@ class TokenRow:
             raise ValueError(f"centre {self.centre} of {len(self.tokens)} tokens")
 
     @property
-    def strongest(self) -> int | None:
-        """Index of the value that is farthest from zero; None where no token has one."""
+    def framed(self) -> int | None:
+        """`centre`, or index of the value that is farthest from zero; None where no token has one."""
+        if self.centre is not None:
+            return self.centre
         finite = [index for index, value in enumerate(self.values) if math.isfinite(value)]
         return max(finite, key=lambda index: abs(self.values[index]), default=None)
 
@@ -127,10 +130,10 @@ def _flowing(
 def token_rows(
     texts: Sequence[TokenRow], colours: ColourScale, *, chosen: tuple[int, int] | None = None
 ) -> Spec:
-    """Several texts under each other, one line each, with a label and the strongest value before it.
+    """Several texts under each other, one line each, with a label and a value before it.
 
-    The strongest token of every line is framed. What does not fit around the centre is left out, and an
-    ellipsis says so.
+    The centre of every line, or else its strongest token, is framed. What does not fit around it is left out,
+    and an ellipsis says so.
 
     Args:
         texts: from top to bottom.
@@ -186,8 +189,8 @@ def _line(row: int, text: TokenRow, colours: ColourScale, lead: int, columns: in
     if not text.tokens:
         return []
     tokens, inks = [legible(token) for token in text.tokens], ink_on(colours, text.values)
-    strongest = text.strongest
-    seen = in_view(tokens, text.centre if text.centre is not None else strongest or 0, columns - lead - 2)
+    framed = text.framed
+    seen = in_view(tokens, framed or 0, columns - lead - 2)
     records: list[Record] = []
     start = lead + 1
     for index in seen:
@@ -197,7 +200,7 @@ def _line(row: int, text: TokenRow, colours: ColourScale, lead: int, columns: in
             Box(index, shown, row, start, end), tokens[index], text.values[index], inks[index]
         )
         more = {"row": row, "position": text.start + index, "label": legible(text.label)}
-        records.append({**record, **more, "strongest": index == strongest})
+        records.append({**record, **more, "strongest": index == framed})
         start = end
     rests = [lead] * (seen.start > 0) + [start] * (seen.stop < len(tokens))
     return records + [{"rest": CUT, "line": row, "x": at, "x1": at + 1} for at in rests]
@@ -205,7 +208,7 @@ def _line(row: int, text: TokenRow, colours: ColourScale, lead: int, columns: in
 
 def _head(row: int, text: TokenRow, label: str, lead: int) -> Record:
     """What stands before a line."""
-    value = number(text.values[text.strongest]) if text.strongest is not None else ""
+    value = number(text.values[text.framed]) if text.framed is not None else ""
     return {"line": row, "label": isolated(label), "value": value, "x": 0, "x1": lead - 1}
 
 

@@ -24,6 +24,7 @@ from mi_core.analyses import (
 )
 from mi_core.analyses.neuron_inputs import MEASURES
 from mi_core.charts.neuron_prompt import WINDOW, window
+from mi_core.charts.text import number
 from mi_core.exports import neurons as figures
 from mi_core.exports.export import export
 from mi_core.exports.figure import Figure
@@ -84,6 +85,18 @@ def test_captions_say_n_scale_and_what_does_not_count():
     assert "frozen at the neuron's strongest token" in figures.vocabulary_figure(one).caption
     assert "95 % bootstrap over texts" in figures.categories_figure(one).caption
     assert "Hatched" in figures.map_figure(prompt, 2).caption
+
+
+@pytest.mark.parametrize("sign", ["strongest", "positive", "negative"])
+def test_a_context_frames_the_token_it_is_about(sign):
+    one = results()[1]
+    contexts = one.contexts(5, sign=sign, around=None)
+    spec: Any = figures.contexts_figure(one, count=5, sign=sign, around=None).spec
+    framed = {record["row"]: record for record in spec["datasets"]["strongest"]}
+    for row, context in enumerate(contexts):
+        assert framed[row]["position"] == context.position
+        assert framed[row]["value"] == pytest.approx(context.value)
+        assert spec["datasets"]["heads"][row]["value"] == number(context.value)
 
 
 def test_cells_of_the_survey_are_the_ranking():

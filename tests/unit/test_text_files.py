@@ -1,10 +1,12 @@
 """Uploaded texts: three formats, and everything that can be wrong with a file."""
 
 import json
+from typing import Any
 
 import pytest
 
 from mi_core.analyses.texts import MAX_TEXTS, Text, TextSet, digest_of
+from mi_core.batch.texts import bundled_texts
 from mi_core.errors import InputError
 from mi_core.importers.text_files import MAX_FILE_BYTES, read_text_file
 
@@ -69,3 +71,18 @@ def test_a_name_cannot_do_harm():
 def test_sets_have_fingerprints():
     one, other = (Text("a", "x"),), (Text("b", "x"),)
     assert digest_of(one) == TextSet("n", one).digest != digest_of(other)
+
+
+def test_the_command_line_reads_the_same_files(tmp_path):
+    from mi_core.cli_options import ANALYSES, text_set
+
+    file = tmp_path / "mine.txt"
+    file.write_text("One.\n\nTwo.", encoding="utf-8")
+    model: Any = None  # not asked for
+    assert text_set(model, {"limit": 5}, str(file)) == (Text("text", "One."), Text("text", "Two."))
+    assert text_set(model, {"limit": 1}, str(file)) == (Text("text", "One."),)
+    assert text_set(model, {"limit": 7}, "diverse") == bundled_texts().texts[:7]
+    with pytest.raises(InputError, match="cannot be read"):
+        text_set(model, {"limit": 5}, str(tmp_path / "missing.txt"))
+    for command in ("neurons", "neuron"):
+        assert ANALYSES[command].text_fields["texts"][0] is text_set
