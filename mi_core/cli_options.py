@@ -61,7 +61,7 @@ def prompt_cases(_model: "LoadedModel", options: Mapping[str, Any], text: str) -
 
 
 def lens_texts(_model: "LoadedModel", _options: Mapping[str, Any], text: str) -> tuple[str, ...]:
-    """The texts of `--texts`: "bundled", or the documents of a text file.
+    """The texts of `--texts`: "diverse" (the bundled ones), or the documents of a text file.
 
     Raises:
         InputError: the file cannot be read, or is no text.
@@ -69,7 +69,7 @@ def lens_texts(_model: "LoadedModel", _options: Mapping[str, Any], text: str) ->
     from mi_core.analyses.tuned_lens_inputs import MAX_FILE_BYTES, documents_of
     from mi_core.batch.texts import bundled_texts
 
-    if text == "bundled":
+    if text == "diverse":
         return tuple(one.text for one in bundled_texts().texts)
     try:
         with Path(text).open("rb") as file:
@@ -169,7 +169,12 @@ ANALYSES: dict[str, Analysis] = {
         help="train a tuned lens on a text and save it beside the model",
         inputs="mi_core.analyses:TunedLensSaveInputs",
         function="mi_core.analyses:tuned_lens_train_and_save",
-        text_fields={"texts": (lens_texts, '"bundled", or a text file (blank lines separate documents)')},
+        text_fields={
+            "texts": (
+                lens_texts,
+                '"diverse" (the bundled ones), or a text file; blank lines separate documents',
+            )
+        },
     ),
     "logit-lens": Analysis(
         help="read every layer of a prompt through the model's own output",
