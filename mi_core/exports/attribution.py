@@ -218,7 +218,7 @@ def _family(result: AttributionResult) -> str:
     """What is special about this family."""
     notes = []
     if result.post_norms:
-        notes.append("Attention and MLP outputs pass a norm of their own; its scale is frozen too.")
+        notes.append("Attention and MLP outputs pass a norm of their own, whose scale is frozen too.")
     if result.parallel:
         notes.append("Attention and MLP of a block read the same stream.")
     return " ".join(notes)

@@ -73,8 +73,7 @@ def test_a_control_prompt_of_another_length_stands_beside_it(frame: Callable[...
     session.segmented_control(key="attribution_compare").set_value("difference").run()
     assert_sound(session)
     bars = charts(session)[0]["bars"]
-    whole = result.contrast(result.total)
-    assert bars[-1]["value"] == pytest.approx(float(whole))
+    assert bars[-1]["value"] == pytest.approx(float(result.total[0] - result.total[1]))
 
 
 def test_clicks_choose_a_head_and_a_neuron(frame: Callable[..., AppTest]) -> None:
@@ -121,7 +120,7 @@ def test_mistakes_cost_one_sentence(frame: Callable[..., AppTest], link: dict[st
 
 
 @pytest.mark.parametrize(
-    "prompt", ["Paris", "\U0001f642 \u6771\u4eac \u306f", "the the <b> \n $x$", "word " * 300]
+    "prompt", ["Paris", "\U0001f642 \u6771\u4eac \u306f", "the the <b> \n $x$", "word " * 100]
 )
 def test_odd_prompts_are_attributed(frame: Callable[..., AppTest], prompt: str) -> None:
     session = opened(frame, prompt=prompt, layer="4", head="0")
@@ -143,7 +142,7 @@ def test_a_trace_is_estimated_before_it_runs(frame: Callable[..., AppTest]) -> N
     cells = {(cell["kind"], cell["row"], cell["layer"]): cell["value"] for cell in drawn[0]["cells"]}
     grid = result.grid("mlp")
     assert cells["mlp", 5, 0] == pytest.approx(float(grid[5, 0]))
-    assert "First-order estimate" in texts(session)
+    assert "First-order estimate" in texts(session).replace("\\", "")
 
 
 def test_after_the_trace_the_estimate_is_compared(frame: Callable[..., AppTest]) -> None:
@@ -163,4 +162,4 @@ def test_after_the_trace_the_estimate_is_compared(frame: Callable[..., AppTest])
 def test_a_trace_without_a_slope_has_no_preview(frame: Callable[..., AppTest]) -> None:
     session = frame("causal_trace", prompt=PROMPT, subject="2-5", kinds="state_mlp_severed")
     assert_sound(session)
-    assert "First-order estimate" not in texts(session)
+    assert "First-order estimate" not in texts(session).replace("\\", "")
