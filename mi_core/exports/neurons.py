@@ -1,6 +1,8 @@
 """The figures of neurons: drawing, table, caption, checks and recipe together, ready to leave."""
 
-from typing import TYPE_CHECKING
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from mi_core.analyses.neuron_inputs import Measure
 from mi_core.analyses.neuron_prompt_result import NeuronPromptResult
@@ -31,6 +33,8 @@ SURVEY_ARRAYS = ("token_counts", "layer_peak", "layer_mean_absolute", "layer_sha
 ARRAYS = ("text_length", "activations", "edges", "category_mean", "category_low", "category_high")
 PROMPT_ARRAYS = ("values", "sizes")
 
+MAX_INPUT_CHARACTERS = 300_000
+
 
 def survey_figure(
     result: NeuronSurveyResult,
@@ -40,7 +44,7 @@ def survey_figure(
     chosen: tuple[int, int] | None = None,
 ) -> Figure:
     """Leading neurons by layer; arguments as in `charts.neuron_survey.survey_heatmap`."""
-    return analysis_figure(
+    return _figure(
         result,
         analysis="neuron_survey",
         title="Leading neurons of every layer",
@@ -50,7 +54,6 @@ def survey_figure(
         how_to_read=captions.SURVEY,
         description=surveys.describe_survey(result, measure, category),
         frame=result.to_frame,
-        references=NEURONS,
         function="neuron_survey",
         arrays=SURVEY_ARRAYS,
     )
@@ -58,7 +61,7 @@ def survey_figure(
 
 def layers_figure(result: NeuronSurveyResult, *, chosen: int | None = None) -> Figure:
     """Shares over layers."""
-    return analysis_figure(
+    return _figure(
         result,
         analysis="neuron_survey",
         title="How often neurons are above 0",
@@ -68,7 +71,6 @@ def layers_figure(result: NeuronSurveyResult, *, chosen: int | None = None) -> F
         how_to_read=captions.LAYERS,
         description="Shares of active and of silent neurons over layers.",
         frame=result.to_frame,
-        references=NEURONS,
         function="neuron_survey",
         arrays=SURVEY_ARRAYS,
     )
@@ -76,7 +78,7 @@ def layers_figure(result: NeuronSurveyResult, *, chosen: int | None = None) -> F
 
 def map_figure(result: NeuronPromptResult, position: int, *, chosen: tuple[int, int] | None = None) -> Figure:
     """Leading neurons of a prompt; arguments as in `charts.neuron_prompt.prompt_map`."""
-    return analysis_figure(
+    return _figure(
         result,
         analysis="neuron_prompt",
         title="Leading neurons of the prompt",
@@ -86,7 +88,6 @@ def map_figure(result: NeuronPromptResult, position: int, *, chosen: tuple[int, 
         how_to_read=captions.MAP,
         description=maps.describe_map(result, position),
         frame=result.to_frame,
-        references=NEURONS,
         function="neuron_prompt",
         arrays=PROMPT_ARRAYS,
     )
@@ -97,7 +98,7 @@ def cell_figure(
 ) -> Figure:
     """Leading neurons of one layer at one token; arguments as in `charts.neuron_prompt.cell_bars`."""
     token = token_label(position, result.tokens[position])
-    return analysis_figure(
+    return _figure(
         result,
         analysis="neuron_prompt",
         title=f"Leading neurons of layer {layer} at {token}",
@@ -107,7 +108,6 @@ def cell_figure(
         how_to_read=captions.CELL,
         description=maps.describe_cell(result, layer, position),
         frame=lambda: _cell_frame(result, layer, position),
-        references=NEURONS,
         function="neuron_prompt",
         arrays=PROMPT_ARRAYS,
     )
@@ -115,7 +115,7 @@ def cell_figure(
 
 def text_figure(result: NeuronTextResult, title: str, *, chosen: int | None = None) -> Figure:
     """A text in the neuron's colours; arguments as in `charts.neuron.text_chart`."""
-    return analysis_figure(
+    return _figure(
         result,
         analysis="neuron_text",
         title=title,
@@ -125,7 +125,6 @@ def text_figure(result: NeuronTextResult, title: str, *, chosen: int | None = No
         how_to_read=captions.TEXT,
         description=charts.describe_text(result),
         frame=result.to_frame,
-        references=NEURONS,
         function="neuron_text",
         arrays=("activations",),
     )
@@ -136,7 +135,7 @@ def contexts_figure(
 ) -> Figure:
     """Top contexts; arguments as in `NeuronResult.contexts`."""
     contexts = result.contexts(count, sign=sign, around=around)
-    return analysis_figure(
+    return _figure(
         result,
         analysis="neuron",
         title="Top contexts",
@@ -146,7 +145,6 @@ def contexts_figure(
         how_to_read=captions.CONTEXTS,
         description=charts.describe_contexts(contexts),
         frame=lambda: context_frame(result, contexts),
-        references=NEURONS,
         function="neuron",
         arrays=ARRAYS,
     )
@@ -154,7 +152,7 @@ def contexts_figure(
 
 def histogram_figure(result: NeuronResult, *, marks: tuple[tuple[float, str], ...] = ()) -> Figure:
     """Histogram over the set; arguments as in `charts.neuron.activation_histogram`."""
-    return analysis_figure(
+    return _figure(
         result,
         analysis="neuron",
         title="Activations over the texts",
@@ -164,7 +162,6 @@ def histogram_figure(result: NeuronResult, *, marks: tuple[tuple[float, str], ..
         how_to_read=captions.HISTOGRAM,
         description=charts.describe_histogram(result),
         frame=lambda: histogram_frame(result),
-        references=NEURONS,
         function="neuron",
         arrays=ARRAYS,
     )
@@ -172,7 +169,7 @@ def histogram_figure(result: NeuronResult, *, marks: tuple[tuple[float, str], ..
 
 def categories_figure(result: NeuronResult) -> Figure:
     """Mean activation by kind of text."""
-    return analysis_figure(
+    return _figure(
         result,
         analysis="neuron",
         title="Which kinds of text fire it",
@@ -182,7 +179,6 @@ def categories_figure(result: NeuronResult) -> Figure:
         how_to_read=captions.CATEGORIES,
         description=charts.describe_categories(result),
         frame=lambda: category_frame(result),
-        references=NEURONS,
         function="neuron",
         arrays=ARRAYS,
     )
@@ -190,7 +186,7 @@ def categories_figure(result: NeuronResult) -> Figure:
 
 def vocabulary_figure(result: NeuronResult) -> Figure:
     """Promoted and suppressed tokens."""
-    return analysis_figure(
+    return _figure(
         result,
         analysis="neuron",
         title="What it promotes and suppresses",
@@ -200,10 +196,19 @@ def vocabulary_figure(result: NeuronResult) -> Figure:
         how_to_read=captions.VOCABULARY,
         description=charts.describe_vocabulary(result),
         frame=lambda: vocabulary_frame(result),
-        references=NEURONS,
         function="neuron",
         arrays=ARRAYS,
     )
+
+
+def _figure(
+    result: NeuronSurveyResult | NeuronResult | NeuronTextResult | NeuronPromptResult, **words: Any
+) -> Figure:
+    """A figure; without the texts in its settings where a picture could not carry them all."""
+    figure = analysis_figure(result, references=NEURONS, **words)
+    if len(json.dumps(dict(figure.inputs))) <= MAX_INPUT_CHARACTERS:
+        return figure
+    return replace(figure, inputs={**figure.inputs, "texts": []})
 
 
 def _cell_frame(result: NeuronPromptResult, layer: int, position: int) -> "pd.DataFrame":

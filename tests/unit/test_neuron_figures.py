@@ -23,6 +23,7 @@ from mi_core.analyses import (
     neuron_text,
 )
 from mi_core.analyses.neuron_inputs import MEASURES
+from mi_core.analyses.texts import Text
 from mi_core.charts.neuron_prompt import WINDOW, window
 from mi_core.charts.text import number
 from mi_core.exports import neurons as figures
@@ -163,3 +164,13 @@ def test_a_silent_neuron_can_be_drawn():
         inputs=NeuronTextInputs("Mary", 1, 3, 0.0),
     )
     assert "0 to 0" in figures.text_figure(quiet, "t").caption
+
+
+def test_a_picture_does_not_carry_a_library():
+    survey = results()[0]
+    texts = tuple(Text("long", "Mary gave " * 500) for _ in range(100))
+    large = replace(survey, inputs=NeuronSurveyInputs(texts, top=6))
+    figure = figures.survey_figure(large)
+    assert figure.inputs["texts"] == []
+    assert len(figure.record_json()) < 20_000
+    assert len(json.loads(figure.result_json())["inputs"]["texts"]) == 100
