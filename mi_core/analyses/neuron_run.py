@@ -17,7 +17,8 @@ import torch
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.causal_trace_result import Step
 from mi_core.analyses.neuron_inputs import NeuronInputs
-from mi_core.analyses.neuron_result import NeuronResult, Vocabulary, category_bands, histogram_edges
+from mi_core.analyses.neuron_result import NeuronResult, Vocabulary
+from mi_core.analyses.neuron_statistics import category_bands, histogram_edges
 from mi_core.analyses.neuron_texts import (
     ReadSet,
     ReadText,

@@ -21,15 +21,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.causal_trace_result import Step
 from mi_core.analyses.neuron_inputs import NeuronSurveyInputs
 from mi_core.analyses.neuron_state import LayerState, read_keys, state_bytes, state_device
+from mi_core.analyses.neuron_survey_checks import contexts_check, finite_check, means_check
 from mi_core.analyses.neuron_survey_result import NeuronSurveyResult, SurveyCost, selectivity
 from mi_core.analyses.neuron_texts import (
     ReadSet,
     ReadText,
-    agreement,
     batch_tokens,
     batches,
     context_of,
@@ -229,7 +228,14 @@ class _Survey:
             seconds=time.perf_counter() - self.started,
             cancelled=cancelled,
         )
-        return result if partial else _with_checks(self, result)
+        if partial:
+            return result
+        checks = (
+            finite_check(self.layers.values()),
+            means_check(result),
+            contexts_check(self.model, self.done, result),
+        )
+        return replace(result, checks=checks)
 
 
 # --- from running sums to numbers ---
@@ -292,49 +298,3 @@ def _tokens_of(indices: np.ndarray, texts: ReadSet) -> dict[int, tuple[str, ...]
     """Visible tokens of the texts that contexts point into."""
     wanted = set(np.unique(indices).tolist())
     return {text.index: text.visible for text in texts.texts if text.index in wanted}
-
-
-# --- what has to be known ---
-
-
-def _with_checks(survey: _Survey, result: NeuronSurveyResult) -> NeuronSurveyResult:
-    return replace(
-        result, checks=(_finite_check(survey), _means_check(result), _contexts_check(survey, result))
-    )
-
-
-def _finite_check(survey: _Survey) -> Check:
-    wrong = sum(state.not_finite for state in survey.layers.values())
-    detail = "All are numbers." if not wrong else f"{wrong:,} are infinite or no number; they count as 0."
-    return Check("activations are finite", not wrong, detail)
-
-
-def _means_check(result: NeuronSurveyResult) -> Check:
-    """Means of the kinds, weighted by their tokens, are the mean over all."""
-    weighted = np.nansum(result.category_means * result.token_counts, axis=1) / result.n_tokens
-    scale = np.maximum(np.abs(result.mean), np.maximum(result.deviation, 1e-30))
-    off = float(np.max(np.abs(weighted - result.mean) / scale, initial=0.0))
-    return Check("kinds add up to the whole", off < 1e-9, f"Largest relative difference {off:.1e}.")
-
-
-def _contexts_check(survey: _Survey, result: NeuronSurveyResult) -> Check:
-    """One text is run again by itself: its stored contexts come out, and nothing in it is stronger."""
-    strongest = int(np.abs(result.context_values[:, 0]).argmax())
-    index = int(result.context_texts[strongest, 0])
-    text = next(text for text in survey.done if text.index == index)
-    again = run(survey.model, torch.tensor([text.ids]), capture=["mlp_post"], last=1)
-    worst, count = 0.0, 0
-    for layer in range(result.n_layers):
-        direct = np.abs(again["mlp_post", layer][0].double().cpu().numpy())
-        rows = np.flatnonzero(result.layers == layer)
-        scale = max(float(result.layer_peak[layer]), 1e-30)
-        over = direct[text.first :, result.neurons[rows]].max(axis=0) - np.abs(result.peak[rows])
-        worst = max(worst, float(over.max(initial=0.0)) / scale)
-        row, rank = np.nonzero(result.context_texts[rows] == index)
-        found = direct[result.context_positions[rows[row], rank], result.neurons[rows[row]]]
-        off = np.abs(found - np.abs(result.context_values[rows[row], rank]))
-        worst, count = max(worst, float(off.max(initial=0.0)) / scale), count + len(row)
-    detail = (
-        f"Text {index} run by itself: {count:,} stored contexts agree to {worst:.1e} of the layer's peak."
-    )
-    return Check("contexts come out again", worst <= agreement(survey.model), detail)

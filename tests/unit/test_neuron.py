@@ -20,7 +20,7 @@ from mi_core.analyses import (
 )
 from mi_core.analyses import neuron_vocabulary as module
 from mi_core.analyses.neuron_inputs import NeuronSurveyInputs
-from mi_core.analyses.neuron_result import category_bands, histogram_edges
+from mi_core.analyses.neuron_statistics import category_bands, histogram_edges
 from mi_core.analyses.neuron_vocabulary import vocabulary_effects
 from mi_core.analyses.texts import Text
 from mi_core.engine import build_model, readout, run
