@@ -85,6 +85,7 @@ def cell_records(
     missing: list[dict[str, Any]] = []
     blank = {"text": "", "ink": ""} if any(panel.texts for panel in panels) else {}
     blank |= {"note": ""} if any(panel.notes for panel in panels) else {}
+    with_name = named(columns)
     for index, panel in enumerate(panels):
         shared = {"kind": panel.key, "what": legible(panel.title), **blank}
         for row, numbers in enumerate(panel.values.tolist()):
@@ -92,7 +93,7 @@ def cell_records(
             said = _said(panel, row, numbers, colours)
             for column, value in enumerate(numbers):
                 record = {**of_row, columns.field: columns.ids[column], "xc": strip.at(index, column)}
-                if named(columns):
+                if with_name:
                     record["column"] = columns.names[column]
                 record |= said[column]
                 if math.isfinite(value):

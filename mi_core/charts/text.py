@@ -9,6 +9,7 @@ import json
 import math
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 
 from mi_core.visible import visible
 
@@ -17,6 +18,7 @@ _ISOLATE, _END_ISOLATE = "\u2068", "\u2069"
 _RIGHT_TO_LEFT = {"R", "AL", "AN"}
 
 
+@lru_cache(maxsize=4096)  # the cells of a grid repeat their texts
 def legible(text: str) -> str:
     """A text in which nothing is invisible or acts on its neighbours, but with plain spaces.
 
