@@ -16,11 +16,15 @@ function painter(data, grey) {
   const small = document.createElement("canvas")
   small.width = small.height = data.size
   const pen = small.getContext("2d"), image = pen.createImageData(data.size, data.size)
+  // One 32-bit word per level: red, green, blue and opacity in the order of their bytes.
+  const table = new Uint8ClampedArray(4 * 256)
+  for (let level = 0; level < 256; level++) {
+    const colour = level === NOTHING ? grey : data.colours.slice(level * 3, level * 3 + 3)
+    table.set([...colour, 255], level * 4)
+  }
+  const words = new Uint32Array(table.buffer), pixels = new Uint32Array(image.data.buffer)
   return (context, head, x, y, side) => {
-    head.pixels.forEach((level, index) => {
-      const colour = level === NOTHING ? grey : data.colours.slice(level * 3, level * 3 + 3)
-      image.data.set([...colour, 255], index * 4)
-    })
+    for (let index = 0; index < pixels.length; index++) pixels[index] = words[head.pixels[index]]
     pen.putImageData(image, 0, 0)
     context.imageSmoothingEnabled = false
     context.drawImage(small, x, y, side, side)
@@ -65,30 +69,52 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector("#attention")
   if (!root) return
   const [grid, big, title, list, note, said] = ["#heads", "#big", "#title", "#numbers", "#note", "#said"].map((id) => root.querySelector(id))
-  const state = memory.get(parentElement) ?? { alone: null, focus: null, hovered: null }
+  const state = memory.get(parentElement) ?? { alone: null, hovered: null }
   memory.set(parentElement, state)
   const style = getComputedStyle(root)
   const [ink, paper, accent] = ["--st-text-color", "--st-background-color", "--st-primary-color"].map((name) => style.getPropertyValue(name).trim())
   const heads = decode(data), paint = painter(data, data.grey)
   if (!heads.some((head) => sameHead(head, state.alone))) state.alone = null
   if (!heads.some((head) => sameHead(head, state.hovered))) state.hovered = null
+  const still = document.createElement("canvas") // the grid without what follows the pointer
   let plan = layout(data, heads, 300, null)
 
   function draw() {
     const room = root.clientWidth < NARROW ? root.clientWidth : root.clientWidth - CARD // see the stylesheet
     plan = layout(data, heads, room - 4, state.alone)
     const ratio = window.devicePixelRatio || 1
-    grid.width = Math.ceil(plan.width * ratio)
-    grid.height = Math.ceil(plan.height * ratio)
+    for (const canvas of [grid, still]) {
+      canvas.width = Math.ceil(plan.width * ratio)
+      canvas.height = Math.ceil(plan.height * ratio)
+    }
     grid.style.width = `${plan.width}px`
     grid.style.height = `${plan.height}px`
-    const context = grid.getContext("2d")
+    const context = still.getContext("2d")
     context.scale(ratio, ratio)
     context.font = `11px ${style.fontFamily}`
     context.textBaseline = "middle"
     if (data.full && !state.alone) drawLabels(context)
     plan.places.forEach((place) => drawHead(context, place))
     grid.setAttribute("aria-label", `${data.label}, ${plan.places.length} shown. Arrow keys move, Enter locks, space shows one alone.`)
+    follow()
+  }
+
+  // What changes with the pointer: an outline, and the card.
+  function follow() {
+    const context = grid.getContext("2d"), ratio = window.devicePixelRatio || 1
+    context.setTransform(1, 0, 0, 1, 0, 0)
+    context.clearRect(0, 0, grid.width, grid.height)
+    context.drawImage(still, 0, 0)
+    const place = plan.places.find((one) => sameHead(one.head, state.hovered))
+    if (place) {
+      const side = plan.cell - GAP
+      context.setTransform(ratio, 0, 0, ratio, 0, 0)
+      context.strokeStyle = ink
+      context.lineWidth = 1.5
+      context.setLineDash([4, 2])
+      context.strokeRect(place.x + 1.5, place.y + 1.5, side - 3, side - 3)
+      context.setLineDash([])
+    }
     show()
   }
 
@@ -112,13 +138,6 @@ export default function ({ data, parentElement, setTriggerValue }) {
       context.lineWidth = sameHead(head, data.locked) ? 3 : 1.5
       context.strokeRect(x - 0.5, y - 0.5, side + 1, side + 1)
       drawPin(context, x + side - 6, y + 6, accent, paper)
-    }
-    if (sameHead(head, state.hovered)) {
-      context.strokeStyle = ink
-      context.lineWidth = 1.5
-      context.setLineDash([4, 2])
-      context.strokeRect(x + 1.5, y + 1.5, side - 3, side - 3)
-      context.setLineDash([])
     }
     if (!plan.named) return
     context.fillStyle = ink
@@ -149,7 +168,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   function hover(head, announce) {
     if (head === state.hovered || sameHead(head, state.hovered)) return
     state.hovered = head
-    draw()
+    follow()
     if (announce && head) said.textContent = `${headName(head)}, ${data.metrics[data.metric]} ${head.value}`
   }
 
