@@ -1,5 +1,6 @@
 """What a user chooses for training a tuned lens."""
 
+import hashlib
 import re
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
@@ -80,6 +81,14 @@ class TunedLensTrainInputs:
     def rate(self) -> float:
         """The learning rate in use."""
         return RATES[self.optimizer] if self.learning_rate is None else self.learning_rate
+
+    @property
+    def text_digest(self) -> str:
+        """64 hexadecimal digits that two trainings share only if their texts are the same."""
+        digest = hashlib.sha256()
+        for text in self.texts:
+            digest.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
+        return digest.hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, one per field."""

@@ -1,6 +1,5 @@
 """How good a tuned lens is: bands, warnings, checks, and the result put together."""
 
-import hashlib
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -138,9 +137,6 @@ def _with_lens(model: LoadedModel, result: TunedLensTrainResult, lens: TunedLens
 def _story(result: TunedLensTrainResult) -> dict[str, Any]:
     """What the lens' config.json says about its making: plain JSON values, no text of the user's."""
     inputs = result.inputs
-    digest = hashlib.sha256()
-    for text in inputs.texts:
-        digest.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
     settings = {name: value for name, value in inputs.to_dict().items() if name != "texts"}
     kept = {name: [round(float(v), 6) for v in getattr(result, name)] for name in ("plain_kl", "tuned_kl")}
     return {
@@ -148,7 +144,7 @@ def _story(result: TunedLensTrainResult) -> dict[str, Any]:
         "made_with": result.provenance.lantern_version if result.provenance else "",
         "created": result.provenance.created if result.provenance else "",
         "dtype": result.provenance.dtype if result.provenance else "",
-        "text_sha256": digest.hexdigest(),
+        "text_sha256": inputs.text_digest,
         "settings": settings,
         "counts": asdict(result.counts),
         "best_step": result.best_step.tolist(),

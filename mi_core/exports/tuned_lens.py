@@ -1,6 +1,7 @@
 """The figures of a tuned lens: its quality beside the plain lens, and the course of its training."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mi_core.analyses.tuned_lens_result import TunedLensTrainResult
@@ -101,7 +102,7 @@ def _figure(
     description: str,
     text: str,
 ) -> Figure:
-    return analysis_figure(
+    figure = analysis_figure(
         result,
         analysis="tuned_lens",
         title=title,
@@ -114,6 +115,14 @@ def _figure(
         references=REFERENCES,
         function="tuned_lens_train",
         arrays=("plain_kl", "tuned_kl", "stopping_kl"),
+    )
+    # The text may have megabytes: data.json has it, a picture carries its hash. A training that was stopped
+    # somewhere cannot be repeated, so it has no recipe.
+    inputs = {name: value for name, value in figure.inputs.items() if name != "texts"}
+    return replace(
+        figure,
+        inputs={**inputs, "text_sha256": result.inputs.text_digest},
+        recipe="" if result.cancelled else figure.recipe,
     )
 
 
