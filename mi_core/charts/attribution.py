@@ -115,7 +115,7 @@ def head_map(result: AttributionResult, *, chosen: tuple[int, int] | None = None
 def head_panels(result: AttributionResult) -> list[Panel]:
     """One panel per prompt, and their difference."""
     if result.n_prompts == 1:
-        return [Panel("prompt", "heads", result.heads[0])]
+        return [Panel("prompt", "", result.heads[0])]
     return [
         Panel("prompt", NAMES[0], result.heads[0]),
         Panel("control", NAMES[1], result.heads[1]),

@@ -177,7 +177,9 @@ def _layers(
     joint = {"x": {**x, "field": "end"}, "y": y, "y2": {"field": "bottom"}}
     return [
         mark_layer("zero", "rule", "axis-line", **joint),
-        mark_layer("bars", "rect", "bar", **bar, color=_COLOUR, fillOpacity=_PALENESS),
+        mark_layer(
+            "bars", "rect", look=_OUTLINED, **bar, color=_COLOUR, stroke=_COLOUR, fillOpacity=_PALENESS
+        ),
         {**live, "params": cell_selection("row"), "transform": whole},
         mark_layer("joints", "rule", "reference", **joint),
         *_number_layers({**x, "field": "end"}, {**y, "field": "middle"}),
@@ -189,6 +191,7 @@ def _layers(
 _COLOUR = {"condition": {"test": "datum.value < 0", "value": NEGATIVE}, "value": POSITIVE}
 
 
+_OUTLINED = {"strokeWidth": 0.8}  # a pale bar alone would drown on a dark page
 _PALENESS = {"condition": {"test": "datum.series === 1", "value": PALE}, "value": 1}
 
 
@@ -200,12 +203,13 @@ def _legend_layers(y: Spec) -> list[Spec]:
         "y": y,
         "y2": {"field": "bottom"},
         "color": {"value": POSITIVE},
+        "stroke": {"value": POSITIVE},
         "fillOpacity": _PALENESS,
     }
     beside = {"value": {"expr": "width * (0.055 + 0.3 * datum.series)"}}
     look = {"align": "left", "baseline": "middle"}
     return [
-        mark_layer("names", "rect", "bar", **swatch),
+        mark_layer("names", "rect", look=_OUTLINED, **swatch),
         mark_layer("names", "text", look=look, x=beside, y={**y, "field": "middle"}, text={"field": "name"}),
     ]
 

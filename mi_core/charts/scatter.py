@@ -76,7 +76,7 @@ def scatter(
         "datasets": {
             "points": records,
             "diagonal": [{"x": end, "y": end} for end in x_ends] if diagonal else [],
-            "notes": [{"lines": [legible(note) for note in notes]}] if notes else [],
+            "notes": [{"lines": "\n".join(legible(note) for note in notes)}] if notes else [],
             "chosen": [record for record in records if record["index"] == chosen],
         },
         "layer": [
@@ -131,5 +131,6 @@ def _points_layer(groups: Sequence[str], count: int, x: Spec, y: Spec, across: s
 def _note_layers() -> list[Spec]:
     """Lines in the upper left corner, on a halo that keeps points from crossing them."""
     place = {"x": {"value": 0}, "y": {"value": 0}, "text": {"field": "lines"}}
-    look = {"align": "left", "baseline": "top", "dx": 6, "dy": 5}
+    # One text with breaks: a list would reach the browser as its Python literal.
+    look = {"align": "left", "baseline": "top", "dx": 6, "dy": 5, "lineBreak": "\n"}
     return [mark_layer("notes", "text", style, look=look, **place) for style in ("text-halo", "value")]

@@ -180,9 +180,10 @@ def _what(result: AttributionResult) -> str:
     softcap = (
         "" if result.softcap is None else f", before the softcap of {result.softcap:g} that the model applies"
     )
+    n = "1 prompt" if result.n_prompts == 1 else "2 prompts, each by itself"
     return (
         f"Direct logit attribution of {quoted(result.inputs.prompt)}: contributions to the "
-        f"{legible(quantity(result))} at the last position [logits{softcap}], n = 1 prompt, the final norm's "
+        f"{legible(quantity(result))} at the last position [logits{softcap}], n = {n}, the final norm's "
         "scale frozen."
     )
 

@@ -100,8 +100,12 @@ def _picker(result: AttributionResult) -> None:
         if st.session_state[name] is not None and st.session_state[name] >= size:
             return  # a link's head that this model does not have; it is said above
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
-        st.selectbox("Layer", range(result.n_layers), index=None, key="selected_layer", width=110)
-        st.selectbox("Head", range(result.n_heads), index=None, key="selected_head", width=110)
+        st.selectbox(
+            "Layer", range(result.n_layers), index=None, key="selected_layer", placeholder="any", width=130
+        )
+        st.selectbox(
+            "Head", range(result.n_heads), index=None, key="selected_head", placeholder="any", width=130
+        )
         if selection().head is not None:
             st.button(
                 "Close", icon=":material/close:", key="close_head", on_click=select, args=(Selection(),)
