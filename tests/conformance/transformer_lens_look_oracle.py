@@ -27,7 +27,7 @@ def main(folder: str, request: str, output: str) -> None:
     bridge.eval()
     with torch.no_grad():
         logits, cache = bridge.run_with_cache(tokens)
-        stream = cache.accumulated_resid(layer=-1, incl_mid=False)
+        stream = cache.accumulated_resid(layer=-1, incl_mid=True)
         parts, labels = cache.decompose_resid(layer=-1, return_labels=True)
         heads = cache.stack_head_results(layer=-1)
         attributed = {

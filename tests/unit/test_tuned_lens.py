@@ -238,7 +238,7 @@ def test_cancel_keeps_the_best_so_far(gpt2: LoadedModel) -> None:
     result = tuned_lens_train(gpt2, asked(steps=1000, batch_tokens=32), on_step=stop)
     assert result.cancelled
     assert 8 <= len(result.loss) < 1000
-    assert result.checked_steps[-1] == 8  # what was there when it was stopped is looked at too
+    assert result.checked_steps[-1] == len(result.loss)  # what was there when it was stopped is looked at too
     assert any("stopped" in warning for warning in result.warnings)
     assert result.lens is not None
     assert [step.done for step in steps] == sorted(step.done for step in steps)
@@ -394,3 +394,25 @@ def test_cost_is_told_before(gpt2: LoadedModel) -> None:
     assert many.flops == pytest.approx(10 * few.flops)
     assert many.readings == 100 * 96 * LAYERS
     assert many.bytes == 3 * 4 * LAYERS * (WIDTH + 1) * WIDTH
+
+
+# --- number formats and devices
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_models_are_trained_in_float32(dtype: torch.dtype) -> None:
+    result = tuned_lens_train(loaded("llama", dtype), asked(steps=10, learning_rate=0.3))
+    assert result.lens is not None
+    assert result.lens.weight.dtype == np.float32
+    assert np.isfinite(result.loss).all()
+    assert (result.stopping_kl[-1] < result.stopping_kl[0]).any()
+    assert all(check.passed for check in result.checks), result.checks
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_training_on_cuda_gives_the_numbers_of_the_cpu(trained: TunedLensTrainResult) -> None:
+    on_gpu = build_model(hf_model("gpt2", torch.float32).to("cuda"), word_tokenizer())
+    result = tuned_lens_train(on_gpu, asked())
+    np.testing.assert_allclose(result.loss, trained.loss, rtol=1e-3)
+    np.testing.assert_allclose(result.tuned_kl, trained.tuned_kl, rtol=1e-3)
