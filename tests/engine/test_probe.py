@@ -200,3 +200,11 @@ def test_the_text_part_of_a_multimodal_gemma3_passes() -> None:
     assert model.structure.family.blocks == "model.language_model.layers"
     assert model.report.passed
     assert model.report.replay
+
+
+@pytest.mark.parametrize("name", FAMILY_NAMES)
+def test_half_precision_does_not_drown_the_effect_of_an_edit(name: str) -> None:
+    half = build_model(hf_model(name, torch.bfloat16))
+    acting = [check for check in half.report.checks if check.name.startswith("editing")]
+    assert [check.name for check in acting if not check.passed] == []
+    assert len(acting) > 12
