@@ -174,8 +174,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
 
   function under(event) {
     const box = grid.getBoundingClientRect(), x = event.clientX - box.left, y = event.clientY - box.top
-    const side = plan.cell - GAP
-    return plan.places.find((place) => x >= place.x && x < place.x + side && y >= place.y && y < place.y + side)?.head ?? null
+    const cell = plan.cell // the gap beside a picture belongs to it
+    return plan.places.find((place) => x >= place.x && x < place.x + cell && y >= place.y && y < place.y + cell)?.head ?? null
   }
 
   const lock = (head) => head && setTriggerValue("locked", { layer: head.layer, head: head.head })

@@ -247,21 +247,28 @@ def key_sum_lines(
         chosen: position of the key to mark.
     """
     start, end = result.window
-    positions = list(range(start, end))
+    places = list(range(end - start))
     series = [
         Line(
             SIDE_TITLES[view.side] if result.compared else head_name(*place),
-            positions,
+            places,
             key_sums(square(result, *place, view.side, mask_first=view.mask_first)).tolist(),
         )
         for view in views
     ]
-    info = SHOW_INFO[result.inputs.show]
-    tokens = result.tokens_of(views[0].side)[:end]
-    labels = tuple(token_label(token.position, token.visible) for token in tokens)
     return lines(
-        series, x_title="Key", y_title="sum over queries", unit=info.unit, x_labels=labels, chosen_x=chosen
+        series,
+        x_title="Key",
+        y_title="sum over queries",
+        unit=SHOW_INFO[result.inputs.show].unit,
+        x_labels=token_axis(result, "key", "Key", views[0].side).labels,
+        chosen_x=None if chosen is None else chosen - start,
     )
+
+
+def key_at(result: AttentionResult, x: float) -> int:
+    """The position of a key that was clicked in `key_sum_lines`, whose x counts from the window's start."""
+    return result.window[0] + int(x)
 
 
 def attention_text(

@@ -101,11 +101,12 @@ def _draw_pairs(result: AttentionResult, head: Head, query: int, key: int | None
 
 
 def _draw_sums(result: AttentionResult, head: Head, key: int | None) -> None:
+    from mi_core.charts.attention import key_at
     from mi_core.exports.attention import sums_figure
 
     def choose(cell: dict[str, Any]) -> None:
         x = cell.get("x")
         if isinstance(x, (int, float)):
-            select(replace(selection(), key=int(x)))
+            select(replace(selection(), key=key_at(result, x)))
 
     figure_card("attention_sums", sums_figure(result, head, views(), chosen=key), on_cell=choose)
