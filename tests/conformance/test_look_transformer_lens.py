@@ -112,7 +112,7 @@ def test_every_distribution_of_the_lens(both: tuple, site: LensSite) -> None:
     ours = np.empty((len(result.layers), len(result.positions), VOCABULARY))
     np.put_along_axis(ours, result.top_ids, result.top_probabilities.astype(float), -1)
     theirs = np.exp(expected["lens"][SITES[site]])
-    assert np.ptp(theirs) > 0.5, "the lens is flat, so agreement would prove little"
+    assert np.ptp(theirs) > 0.3, "the lens is flat, so agreement would prove little"
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE)
 
 
