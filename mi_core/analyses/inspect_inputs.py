@@ -12,17 +12,24 @@ class InspectInputs:
 
     Attributes:
         per_head: whether W_Q, W_K, W_V and W_O are listed head by head too.
+        statistics: whether the weights are read at all; without, only their names, shapes and all that is
+            known without reading.
         singular_values: whether the largest singular value of every matrix is computed; by far the most work.
     """
 
     per_head: bool = True
+    statistics: bool = True
     singular_values: bool = False
 
     def __post_init__(self) -> None:
-        """Both are yes or no."""
+        """Each is yes or no; singular values are statistics."""
         for name, value in asdict(self).items():
             if not isinstance(value, bool):
                 raise InputError(f"{name} is {value!r:.40}", fix="Give true or false")
+        if self.singular_values and not self.statistics:
+            raise InputError(
+                "Singular values cannot be had without statistics", fix="Ask for both or neither"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, one per field."""

@@ -70,7 +70,7 @@ class InspectResult:
         provenance: model and versions.
         weights: one per row of the arrays; a matrix is followed by its heads' parts.
         frobenius, mean, std, minimum, maximum: per weight, in units of the weights. NaN where the numbers are
-            not in memory.
+            not in memory, or were not asked for.
         largest_singular_value: per matrix; NaN for vectors, and where it was not asked for.
         norm_edges: edges of the bins of the two histograms of token norms.
         embedding_norms: tokens per bin, norms of the rows of W_E.

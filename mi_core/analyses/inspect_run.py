@@ -8,8 +8,8 @@ No forward pass is run. Weights are read as published: nothing is folded or cent
 Matrices of heads are listed whole ([d_model, head * d_head]) and head by head; fused ones are split. Every
 parameter is counted once (see `inspect_weights`).
 
-Cost: the weights are read twice (once for the check), in float64, in chunks: about a second per 300 million
-parameters on two cores. Largest singular values are exact (a singular value decomposition, no power
+Cost: the weights are read twice (once for the check), in float64, in chunks: about a second per 100 million
+parameters on one core. Largest singular values are exact (a singular value decomposition, no power
 iteration): about 4 m n^2 operations for an m x n matrix, minutes for a model of some billion parameters; see
 `inspect_cost`.
 """
@@ -48,15 +48,22 @@ from mi_core.visible import visible_token
 
 OnStep = Callable[[Step[InspectResult]], None]
 
-NUMBERS_PER_SECOND = 3e8
+NUMBERS_PER_SECOND = 2e8
 
 Row = tuple[WeightInfo, tuple[float, ...]]
 
 
+def reading_seconds(parameters: int) -> float:
+    """How long it takes to read so many numbers twice, roughly and from above."""
+    return 2 * parameters / NUMBERS_PER_SECOND
+
+
 def inspect_cost(model: LoadedModel, inputs: InspectInputs) -> float:
     """Seconds that an inspection will take, roughly and from above."""
+    if not inputs.statistics:
+        return 0.0
     weights = named_weights(model)
-    seconds = 2 * sum(weight.info.numbers for weight in weights) / NUMBERS_PER_SECOND
+    seconds = reading_seconds(sum(weight.info.numbers for weight in weights))
     if inputs.singular_values:
         flops = sum(singular_flops(weight.info.shape) for weight in weights if not weight.info.tied_to)
         if inputs.per_head:
@@ -82,7 +89,7 @@ def inspect_model(
     inputs, started = inputs or InspectInputs(), time.perf_counter()
     weights = named_weights(model)
     rows, cancelled = _read(weights, inputs, on_step)
-    norms = () if cancelled else embedding_norms(weights)
+    norms = embedding_norms(weights) if inputs.statistics and not cancelled else ()
     edges, counts = norm_histograms(norms)
     infos, numbers = [row[0] for row in rows], np.array([row[1] for row in rows], dtype=np.float64)
     columns = numbers.reshape(len(rows), len(STATISTICS))
@@ -108,7 +115,7 @@ def inspect_model(
         parameters=parameters,
         load_seconds=model.load_seconds,
         warnings=tuple(_warnings(weights, [key.key for key in config if key.reader == "nobody"])),
-        checks=() if cancelled else tuple(_checks(model, infos, columns, parameters)),
+        checks=() if cancelled else tuple(_checks(model, infos, columns, parameters, inputs.statistics)),
         seconds=time.perf_counter() - started,
         cancelled=cancelled,
     )
@@ -126,7 +133,7 @@ def _read(
                 on_step(Step(done, len(weights), None, None, weight.info.full_name))
         except Cancelled:
             cancelled = True
-        known = weight.in_memory and not cancelled
+        known = inputs.statistics and weight.in_memory and not cancelled
         rows += _rows_of(weight, inputs) if known else _rows_without_numbers(weight, inputs)
     return rows, cancelled
 
@@ -196,7 +203,7 @@ def _warnings(weights: list[NamedWeight], unread: list[str]) -> Iterator[str]:
 
 
 def _checks(
-    model: LoadedModel, infos: list[WeightInfo], columns: np.ndarray, parameters: int
+    model: LoadedModel, infos: list[WeightInfo], columns: np.ndarray, parameters: int, statistics: bool
 ) -> Iterator[Check]:
     """Every parameter is counted once; its squares add up to those of its rows, computed another way."""
     whole = [i for i, info in enumerate(infos) if info.head is None and not info.tied_to]
@@ -206,6 +213,8 @@ def _checks(
         counted == parameters,
         f"{counted:,} numbers in the table, {parameters:,} in the model",
     )
+    if not statistics:
+        return
     readable = [p for p in model.hf.parameters() if p.device.type != "meta" and p.numel() > 0]
     squares = sum(_squares(parameter.detach()) for parameter in readable)
     table = float(np.nansum(columns[whole, 0] ** 2))

@@ -23,6 +23,8 @@ ONCE = -1
 """Layer of a box that exists once (`mi_core.charts.architecture.ONCE`)."""
 
 PLAIN, SINGULAR = InspectInputs(), InspectInputs(singular_values=True)
+BARE = InspectInputs(statistics=False)
+"""Everything that is known without reading the weights, for models whose weights take long to read."""
 
 _ROLES: dict[str, tuple[Role, ...]] = {
     "attn": ("attention",),
@@ -62,7 +64,20 @@ def inspection(about: About | None) -> InspectResult | None:
     if about is None:
         st.info("The model is not loaded yet; the sidebar shows how far it is.", icon=":material/hourglass:")
         return None
-    return instant("inspect", PLAIN, inspect_model, "Inspection", about=about, seconds=cost(about, PLAIN))
+    inputs = PLAIN if reading_cost(about) <= AUTOMATIC_SECONDS else BARE
+    return instant("inspect", inputs, inspect_model, "Inspection", about=about)
+
+
+def with_numbers(about: About, result: InspectResult) -> InspectResult | None:
+    """The same with the numbers of all weights; where reading them takes long, draws a button or progress."""
+    from mi_core.analyses import inspect_model
+
+    if result.inputs.statistics:
+        return result
+    return instant(
+        "inspect_numbers", PLAIN, inspect_model, "Numbers of all weights", about=about,
+        seconds=reading_cost(about),
+    )  # fmt: skip
 
 
 def with_singular_values(about: About) -> InspectResult | None:
@@ -73,7 +88,7 @@ def with_singular_values(about: About) -> InspectResult | None:
         return None
     return instant(
         "inspect_singular", SINGULAR, inspect_model, "Largest singular values", about=about,
-        seconds=cost(about, SINGULAR),
+        seconds=singular_cost(about),
     )  # fmt: skip
 
 
@@ -83,22 +98,28 @@ def start_singular_values() -> None:
 
     st.session_state["model_singular"] = True
     about = chosen_about()
-    if about is not None and (cost(about, SINGULAR) or 0.0) > AUTOMATIC_SECONDS:
+    if about is not None and singular_cost(about) > AUTOMATIC_SECONDS:
         begin("inspect_singular", SINGULAR, inspect_model, "Largest singular values", about)
 
 
-def cost(about: About, inputs: InspectInputs) -> float | None:
-    """Seconds that an inspection takes; NaN (or None for the plain one) while nothing can be measured."""
+def reading_cost(about: About) -> float:
+    """Seconds that it takes to read all weights."""
+    from mi_core.analyses.inspect_run import reading_seconds
+
+    return reading_seconds(about.parameters)
+
+
+def singular_cost(about: About) -> float:
+    """Seconds that the largest singular values take; NaN while the model is not in memory to be measured."""
     from mi_core.analyses import inspect_cost
 
-    known = st.session_state.setdefault("_inspect_costs", {})
-    key = (about.spec, inputs)
-    if key not in known:
+    known = st.session_state.setdefault("_singular_costs", {})
+    if about.spec not in known:
         model = hub().resident(about.spec)
         if model is None:
-            return math.nan if inputs.singular_values else None
-        known[key] = inspect_cost(model, inputs)  # walks over all weights, so it is done once
-    return known[key]
+            return math.nan
+        known[about.spec] = inspect_cost(model, SINGULAR)  # walks over all weights, so it is done once
+    return known[about.spec]
 
 
 def chosen_part(result: InspectResult) -> Part:

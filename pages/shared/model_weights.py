@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -11,14 +12,14 @@ from pages.shared.figure_card import figure_card
 from pages.shared.instant import draw_warnings
 from pages.shared.model_fields import GROUPS
 from pages.shared.model_inspection import (
-    SINGULAR,
     Part,
     choose_block,
     choose_part,
     chosen_part,
-    cost,
     inspection,
+    singular_cost,
     start_singular_values,
+    with_numbers,
     with_singular_values,
 )
 from pages.shared.model_weight import draw_weight
@@ -61,8 +62,9 @@ def draw_weights_tab() -> None:
     with st.container(border=True, key="card_weights"):
         measured = _draw_table(about, result, part)
     draw_weight(about, result)
-    _draw_lines(measured, part)
-    _draw_embeddings(result)
+    if measured.inputs.statistics:
+        _draw_lines(measured, part)
+        _draw_embeddings(measured)
 
 
 def draw_facts(result: InspectResult) -> None:
@@ -97,7 +99,7 @@ def _draw_table(about: About, result: InspectResult, part: Part) -> InspectResul
             st.button("Show all", icon=":material/filter_alt_off:", on_click=choose_block, args=(None,))
         st.toggle("Head by head", key="model_heads")
         _singular_button(about)
-    measured = with_singular_values(about) or result
+    measured = with_singular_values(about) or with_numbers(about, result) or result
     _table(measured, part)
     st.caption(
         "Shapes and names are those of TransformerLens; fused matrices are split, nothing is folded. Numbers "
@@ -116,8 +118,8 @@ def _title(part: Part) -> str:
 def _singular_button(about: About) -> None:
     if st.session_state["model_singular"]:
         return
-    seconds = cost(about, SINGULAR)
-    known = "" if seconds is None or seconds != seconds else f" (about {duration(seconds)})"
+    seconds = singular_cost(about)
+    known = "" if math.isnan(seconds) else f" (about {duration(seconds)})"
     st.button(
         f"Largest singular values{known}",
         icon=":material/straighten:",
@@ -132,7 +134,7 @@ def _table(result: InspectResult, part: Part) -> None:
 
     heads = st.session_state["model_heads"]
     frame = weights_table(result, rows=part.rows(result, heads=heads))
-    empty = [name for name in ("head", "largest_singular_value", "tied_to") if not _any(frame[name])]
+    empty = [name for name in ("head", "tied_to", *STATISTICS) if not _any(frame[name])]
     numbers = {
         name: st.column_config.NumberColumn(label, format="%.4g", help=meaning)
         for name, (label, meaning) in STATISTICS.items()

@@ -103,6 +103,19 @@ def test_singular_values_come_on_request(frame: Callable[..., AppTest]) -> None:
     assert_sound(session)
 
 
+def test_weights_that_take_long_wait_for_a_button(
+    frame: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mi_core.analyses.inspect_run.NUMBERS_PER_SECOND", 1e6)
+    session = opened(frame("model"), "inspect")
+    assert len(specs(session)) == 1, "the plan is there at once"
+    assert "frobenius" not in session.dataframe[0].value
+    session.button(key="start_inspect_numbers").click().run()
+    opened(session, "inspect_numbers")
+    assert len(specs(session)) == 3
+    assert np.isfinite(session.dataframe[0].value["frobenius"].to_numpy(float)).all()
+
+
 def test_a_link_opens_one_weight(frame: Callable[..., AppTest]) -> None:
     session = opened(frame("model", md_weight="blocks.2.attn.W_K[1]"), "inspect", "inspect_weight")
     assert "Singular values of blocks.2.attn.W_K[1]" in texts(session).replace("\\", "")

@@ -98,5 +98,5 @@ def test_a_record_comes_back_exactly_and_a_damaged_one_is_refused() -> None:
         with pytest.raises(InputError):
             InspectWeightResult.from_json(json.dumps({**record, key: value}))
     frame = found.to_frame()
-    assert (frame["metric"] == "entries").sum() == 60
-    assert frame["value"].notna().all()
+    assert frame["metric"].tolist().count("entries") == 60
+    assert np.isfinite(frame["value"].to_numpy(float)).all()

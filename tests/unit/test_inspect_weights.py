@@ -32,7 +32,8 @@ def statistics(result: InspectResult, name: str) -> tuple[float, ...]:
 
 def by_hand(values: np.ndarray) -> tuple[float, ...]:
     exact = values.astype(np.float64)
-    return (np.linalg.norm(exact), exact.mean(), exact.std(), exact.min(), exact.max())
+    numbers = (np.linalg.norm(exact), exact.mean(), exact.std(), exact.min(), exact.max())
+    return tuple(float(number) for number in numbers)
 
 
 def saved(folder: Path, family: str, **config: object) -> tuple[LoadedModel, dict[str, np.ndarray]]:
