@@ -55,7 +55,7 @@ from mi_core.analyses.tuned_lens_result import TunedLensTrainResult
 
 if TYPE_CHECKING:
     from mi_core.analyses.attention_run import attention_patterns, window_around
-    from mi_core.analyses.attribution_patching_run import attribution_patching
+    from mi_core.analyses.attribution_patching_run import attribution_patching, attribution_patching_seconds
     from mi_core.analyses.attribution_run import attribution
     from mi_core.analyses.causal_trace_average_run import causal_trace_average
     from mi_core.analyses.causal_trace_run import causal_trace, causal_trace_plan
@@ -144,6 +144,7 @@ __all__ = [
     "attention_patterns",
     "attribution",
     "attribution_patching",
+    "attribution_patching_seconds",
     "causal_trace",
     "causal_trace_average",
     "causal_trace_plan",
@@ -178,6 +179,7 @@ __all__ = [
 _NEEDS_TORCH = {
     "attribution": "mi_core.analyses.attribution_run",
     "attribution_patching": "mi_core.analyses.attribution_patching_run",
+    "attribution_patching_seconds": "mi_core.analyses.attribution_patching_run",
     "composition": "mi_core.analyses.composition_run",
     "composition_seconds": "mi_core.analyses.composition_run",
     "copying_scores": "mi_core.analyses.copying_scores_run",

@@ -33,6 +33,7 @@ from mi_core.analyses.attribution_patching_result import (
     ESTIMATED_METRICS,
     AttributionPatchingResult,
 )
+from mi_core.analyses.causal_trace_corruption import tokenize_pair
 from mi_core.analyses.causal_trace_inputs import CausalTraceInputs, Kind
 from mi_core.analyses.causal_trace_prepare import Prepared, prepare
 from mi_core.analyses.causal_trace_result import Step
@@ -101,6 +102,23 @@ def attribution_patching(
     )
     checks = patching_checks(prepared, result, slopes.read)
     return replace(result, checks=checks, seconds=time.perf_counter() - started)
+
+
+PASSES_PER_ROW = 10
+"""Forward passes that a row costs: its own, and one with a backward pass for each of three metrics."""
+
+
+def attribution_patching_seconds(model: LoadedModel, inputs: CausalTraceInputs) -> float | None:
+    """How long the estimate is expected to take; None before the model's speed has been measured.
+
+    Raises:
+        InputError: the inputs do not fit the model or each other.
+    """
+    n_tokens = len(tokenize_pair(model, inputs).clean)
+    several = inputs.corruption == "noise" and inputs.direction == "denoising"
+    token_layers = PASSES_PER_ROW * (inputs.samples if several else 1) * n_tokens * model.dims.n_layers
+    speed = model.token_layers_per_second
+    return token_layers / speed if speed else None
 
 
 # --- scores ---

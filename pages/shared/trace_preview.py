@@ -8,10 +8,10 @@ import streamlit as st
 
 from mi_core.analyses.attribution_patching_result import ESTIMATED_KINDS
 from mi_core.analyses.causal_trace_inputs import METRICS
+from mi_core.errors import LanternError
 from pages.shared.attribution_text import PATCHING_FORMULA
 from pages.shared.figure_card import figure_card
 from pages.shared.instant import instant
-from pages.shared.prompt_state import tokens_of
 from pages.shared.session import hub
 from pages.shared.text import plain
 from pages.shared.trace_view import choose_cell, usable_metric
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from pages.shared.hub import About
 
 SLOT = "attribution_patching"
-PASSES_PER_ROW = 10.0
-"""Forward passes that a row costs: itself, and one with a backward pass for each of three metrics."""
 
 
 def draw_preview(about: About | None, inputs: CausalTraceInputs | None) -> None:
@@ -86,14 +84,18 @@ def _place(found: list[Agreement], index: object) -> dict[str, Any] | None:
 
 def _estimate(about: About | None, inputs: CausalTraceInputs | None) -> AttributionPatchingResult | None:
     """The estimates, if the model is in memory and any kind has a slope."""
+    from mi_core.analyses import attribution_patching_seconds
+
     if about is None or inputs is None or not set(inputs.kinds) & set(ESTIMATED_KINDS):
         return None
     model = hub().resident(about.spec)
     if model is None:
         return None
-    return instant(
-        SLOT, inputs, _run, "First-order estimate", about=about, seconds=_seconds(about, model, inputs)
-    )
+    try:
+        seconds = attribution_patching_seconds(model, inputs)
+    except LanternError:
+        return None  # the set-up above says what is wrong
+    return instant(SLOT, inputs, _run, "First-order estimate", about=about, seconds=seconds)
 
 
 def _run(model: LoadedModel, inputs: CausalTraceInputs, *, on_step: Any) -> AttributionPatchingResult:
@@ -101,12 +103,3 @@ def _run(model: LoadedModel, inputs: CausalTraceInputs, *, on_step: Any) -> Attr
     from mi_core.analyses import attribution_patching
 
     return attribution_patching(model, inputs, on_step=on_step)
-
-
-def _seconds(about: About, model: LoadedModel, inputs: CausalTraceInputs) -> float | None:
-    """How long it is expected to take; None while the model's speed is unknown."""
-    tokens, _ = tokens_of(inputs.prompt, about)
-    if tokens is None or not model.token_layers_per_second:
-        return None
-    rows = inputs.samples if inputs.corrupted_prompt is None and inputs.direction == "denoising" else 1
-    return PASSES_PER_ROW * rows * len(tokens) * model.dims.n_layers / model.token_layers_per_second

@@ -67,6 +67,16 @@ def test_a_control_prompt_is_attributed_as_if_it_were_alone():
     np.testing.assert_allclose(both.contrast(both.values), both.values[0] - both.values[1], atol=1e-12)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.parametrize("name", ["gpt2", "gemma2", "qwen2"])
+def test_cuda_gives_the_numbers_of_the_cpu(name):
+    on_gpu = attribution(build_model(hf_model(name).to("cuda"), word_tokenizer()), INPUTS)
+    for array in FLOAT_ARRAYS:
+        np.testing.assert_allclose(getattr(on_gpu, array), getattr(result_of(name), array), atol=1e-5)
+    assert all(check.passed for check in on_gpu.checks)
+
+
 def test_a_prompt_too_long_to_be_shared_gives_the_same_numbers(monkeypatch):
     monkeypatch.setattr(view_module, "MEMO_BYTES", 0)
     model = build_model(hf_model("llama"), word_tokenizer())

@@ -242,6 +242,26 @@ def test_cancelling_leaves_no_hook():
     assert model.modules_with_hooks() == hooks
 
 
+def test_the_cost_is_known_before():
+    model = model_of()
+    one, three = (run_module.attribution_patching_seconds(model, i) for i in (PAIR, NOISE))
+    if model.token_layers_per_second:
+        assert one is not None
+        assert three == pytest.approx(3 * one)
+    with pytest.raises(InputError, match="No subject"):
+        run_module.attribution_patching_seconds(model, CausalTraceInputs(PROMPT))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.parametrize("name", ["gpt2", "gemma2"])
+def test_cuda_gives_the_numbers_of_the_cpu(name):
+    on_gpu = build_model(hf_model(name).to("cuda"), word_tokenizer())
+    one, other = attribution_patching(on_gpu, NOISE), attribution_patching(model_of(name), NOISE)
+    for kind in ESTIMATED_KINDS:
+        np.testing.assert_allclose(getattr(one, kind), getattr(other, kind), atol=1e-5)
+
+
 # --- records ---
 
 
