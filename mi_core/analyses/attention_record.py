@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mi_core.analyses.attention_inputs import HEAD_METRICS, METRIC_NAMES, AttentionInputs
-from mi_core.analyses.attention_result import AttentionResult
+from mi_core.analyses.attention_result import AttentionResult, Side
 from mi_core.analyses.causal_trace_parts import AnswerTokens
 from mi_core.analyses.plain import checks_from, damage_told, provenance_from, texts_from, tokens_from
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
@@ -30,15 +30,16 @@ def to_frame(result: AttentionResult) -> "pd.DataFrame":
     import pandas as pd
 
     parts = []
-    for side in ("A", "B") if result.compared else ("A",):
+    sides: tuple[Side, ...] = ("a", "b") if result.compared else ("a",)
+    for side in sides:
         for masked in (False, True):
             for metric in HEAD_METRICS:
-                numbers = result.metric(metric.name, side.lower(), mask_first=masked)  # type: ignore[arg-type]
+                numbers = result.metric(metric.name, side, mask_first=masked)
                 layers, heads = np.indices(numbers.shape).reshape(2, -1)
                 parts.append(
                     pd.DataFrame(
                         {
-                            "prompt": side,
+                            "prompt": side.upper(),
                             "layer": layers,
                             "head": heads,
                             "metric": metric.name,

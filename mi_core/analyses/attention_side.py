@@ -200,33 +200,63 @@ def _weigh(
     """Layer by layer, so that only one layer's float64 intermediates exist."""
     layers, heads, size = model.dims.n_layers, model.dims.n_heads, window[1] - window[0]
     values = np.empty((layers, heads, size, size), np.float32)
-    outside = np.empty((layers, heads, size), np.float32)
+    outside = np.zeros((layers, heads, size), np.float32)
     effect = np.full((layers, heads), np.nan)
-    gaps, scale, slack = 0.0, 0.0, math.inf
-    for layer, seen in enumerate(looked.layers):
-        shown, rest = seen.weights, seen.outside
-        if reading.directions is not None:
-            z = looked.z[layer] if inputs.show == "contribution" else looked.z[layer][-1:]
-            directions = head_directions(model, layer, z, reading.directions)
-            own = head_contributions(z, directions)
-            effect[layer] = _numpy(own[:, -1])
-            if inputs.show == "contribution":
-                shown = contributions(seen.weights, looked.values[layer], directions[:, :-1])
-                rest = own[:, :-1] - shown.sum(-1)  # what the head does beyond the window's keys
-                gaps, scale = max(gaps, float(rest.abs().max())), max(scale, float(own.abs().max()))
-        if seen.norms is not None and seen.norms_outside is not None:
-            shown, rest = seen.weights * seen.norms[:, None], seen.norms_outside
-            slack = min(slack, _slack(model, layer, looked.z[layer][:-1], shown.sum(-1) + rest))
-        values[layer] = _numpy(shown)
-        outside[layer] = 0.0 if window[0] == 0 else _numpy(rest)
+    gaps, sizes, slacks = [], [], []
+    for layer in range(layers):
+        one = _weigh_layer(model, inputs, looked, reading, layer)
+        values[layer] = _numpy(one.shown)
+        if window[0] > 0:  # else nothing lies outside, and what `rest` holds is rounding
+            outside[layer] = _numpy(one.rest)
+        if one.own is not None:
+            effect[layer] = _numpy(one.own[:, -1])
+            gaps.append(float(one.rest.abs().max()))
+            sizes.append(float(one.own.abs().max()))
+        slacks.append(one.slack)
     summed = inputs.show == "contribution" and window[0] == 0
     return _Weighed(
         values=values,
         outside=outside,
         effect=effect,
-        sum_error=gaps / max(scale, 1e-12) if summed else math.nan,
-        norm_slack=slack if math.isfinite(slack) else math.nan,
+        sum_error=max(gaps) / max(*sizes, 1e-12) if summed else math.nan,
+        norm_slack=min(slacks),
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Layer:
+    """One layer as it is shown.
+
+    Attributes:
+        shown: what `inputs.show` says, in the window.
+        rest: the same for the keys before the window, summed.
+        own: what each head's whole output adds to the logit; last, at the last token. None if not known.
+        slack: see `SideNumbers.norm_slack`.
+    """
+
+    shown: Float[Tensor, "head query key"]
+    rest: Float[Tensor, "head query"]
+    own: Float[Tensor, "head place"] | None = None
+    slack: float = math.nan
+
+
+def _weigh_layer(
+    model: LoadedModel, inputs: AttentionInputs, looked: Looked, reading: _Reading, layer: int
+) -> _Layer:
+    seen, z = looked.layers[layer], looked.z[layer]
+    if inputs.show == "contribution" and reading.directions is not None:
+        directions = head_directions(model, layer, z, reading.directions)
+        own = head_contributions(z, directions)
+        shown = contributions(seen.weights, looked.values[layer], directions[:, :-1])
+        return _Layer(shown, own[:, :-1] - shown.sum(-1), own)  # the rest: what other keys must have given
+    own = None
+    if reading.directions is not None:
+        own = head_contributions(z[-1:], head_directions(model, layer, z[-1:], reading.directions))
+    if seen.norms is None or seen.norms_outside is None:
+        return _Layer(seen.weights, seen.outside, own)
+    shown = seen.weights * seen.norms[:, None]
+    slack = _slack(model, layer, z[:-1], shown.sum(-1) + seen.norms_outside)
+    return _Layer(shown, seen.norms_outside, own, slack)
 
 
 def _slack(

@@ -10,9 +10,11 @@ from mi_core.analyses.attention_result import AttentionResult
 from mi_core.analyses.attention_view import Direction, cells_frame
 from mi_core.analyses.attribution_inputs import head_name
 from mi_core.charts import attention as charts
-from mi_core.charts.attention import PLAIN, SIDE_TITLES, View
+from mi_core.charts import attention_heads
+from mi_core.charts.attention_heads import PLAIN, SIDE_TITLES, View
 from mi_core.charts.text import legible, token_label
 from mi_core.exports.analysis_figure import analysis_figure
+from mi_core.exports.attention_tables import head_table, line_table, pairs_table
 from mi_core.exports.captions import model_sentence
 from mi_core.exports.figure import Figure
 
@@ -62,16 +64,16 @@ REFERENCES = (
 def heads_figure(
     result: AttentionResult, metric: str, view: View = PLAIN, *, chosen: tuple[int, int] | None = None
 ) -> Figure:
-    """All heads by one number; arguments as in `charts.attention.head_map`."""
+    """All heads by one number; arguments as in `charts.attention_heads.head_map`."""
     info = HEAD_METRICS[METRIC_NAMES.index(metric)]
     caption = f"{info.meaning} Unit: {info.unit}. {_whose(result, [view])} {_masking(result, view, metric)}"
     return _figure(
-        result, f"All heads by {charts.head_metric_label(result, metric)}",
-        charts.head_map(result, metric, view, chosen=chosen),
+        result, f"All heads by {attention_heads.head_metric_label(result, metric)}",
+        attention_heads.head_map(result, metric, view, chosen=chosen),
         {"figure": "heads", "metric": metric, **asdict(view)},
         caption=_caption(result, caption),
         how_to_read=HEADS + NOT_EXPLANATION,
-        description=charts.describe_heads(result, metric, view),
+        description=attention_heads.describe_heads(result, metric, view),
         frame=lambda: head_table(result, metric, view),
     )  # fmt: skip
 
@@ -180,67 +182,6 @@ def pairs_figure(
         description=charts.describe_pairs(result, place, view),
         frame=lambda: pairs_table(result, place, view),
     )  # fmt: skip
-
-
-# --- tables ---
-
-
-def head_table(result: AttentionResult, metric: str, view: View) -> "pd.DataFrame":
-    """layer, head, metric, value, unit of the heads that a figure shows."""
-    import numpy as np
-    import pandas as pd
-
-    info = HEAD_METRICS[METRIC_NAMES.index(metric)]
-    layers, heads = np.indices((result.n_layers, result.n_heads)).reshape(2, -1)
-    return pd.DataFrame(
-        {
-            "prompt": SIDE_TITLES[view.side],
-            "layer": layers,
-            "head": heads,
-            "metric": metric,
-            "value": result.metric(metric, view.side, mask_first=view.mask_first).ravel(),
-            "unit": info.unit,
-        }
-    )
-
-
-def pairs_table(
-    result: AttentionResult, place: tuple[int, int], view: View, *, count: int = 50
-) -> "pd.DataFrame":
-    """query, key, value, rank of the strongest pairs; more than are drawn."""
-    import pandas as pd
-
-    tokens = result.tokens_of(view.side)
-    return pd.DataFrame(
-        [
-            {
-                "layer": place[0],
-                "head": place[1],
-                "query": pair.query,
-                "query_token": tokens[pair.query].visible,
-                "key": pair.key,
-                "key_token": tokens[pair.key].visible,
-                "value": pair.value,
-                "rank": pair.rank,
-                "unit": result.unit,
-            }
-            for pair in charts.head_pairs(result, place, view, count=count)
-        ],
-        columns=[
-            "layer", "head", "query", "query_token", "key", "key_token", "value", "rank", "unit",
-        ],
-    )  # fmt: skip
-
-
-def line_table(
-    result: AttentionResult, place: tuple[int, int], view: View, position: int, direction: Direction
-) -> "pd.DataFrame":
-    """The cells of one query or of one key."""
-    import pandas as pd
-
-    table = cells_frame(result, [place], [view.side], mask_first=view.mask_first)
-    wanted = table["query" if direction == "from" else "key"] == position
-    return pd.DataFrame(table[wanted.fillna(False)]).reset_index(drop=True)
 
 
 # --- words ---

@@ -44,7 +44,12 @@ def draw_prompt_tab() -> None:
         st.warning(plain(problem), icon=":material/warning:")
         return
     result: AttentionResult | None = instant(
-        SLOT, inputs, _run, "Attention", about=asked.about, seconds=pass_seconds(asked, passes=2.0)
+        SLOT,
+        inputs,
+        _run,
+        "Attention",
+        about=asked.about,
+        seconds=pass_seconds(asked, passes=2.0 if second is None else 4.0),
     )
     if result is None:
         return

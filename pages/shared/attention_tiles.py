@@ -18,14 +18,14 @@ from pages.shared.text import plain
 if TYPE_CHECKING:
     from mi_core.analyses.attention_result import AttentionResult
     from mi_core.analyses.attention_view import Thumbnails
-    from mi_core.charts.attention import View
+    from mi_core.charts.attention_heads import View
 
 Head = tuple[int, int]
 
 
 def views() -> list[View]:
     """The prompts that are shown, as the settings say."""
-    from mi_core.charts.attention import View
+    from mi_core.charts.attention_heads import View
 
     side, masked = st.session_state["attention_side"], st.session_state["attention_mask"]
     return [View("a", masked), View("b", masked)] if side == "both" else [View(side, masked)]
@@ -69,13 +69,13 @@ def draw_tiles(result: AttentionResult, head: Head) -> None:
     with st.container(border=True, key="attention_tiles"):
         st.markdown(f"**Heads**: {_legend(result, view, shade)}")
         _draw_canvas(result, view, shade, head)
-        st.caption(_tiles_caption(result))
+        st.caption(_tiles_caption(result, view))
     _draw_map(result, view, shade, head)
 
 
 def _draw_canvas(result: AttentionResult, view: View, shade: str, head: Head) -> None:
     from mi_core.analyses.attention_view import ordered_heads
-    from mi_core.charts.attention import head_metric_label, metric_scale, shade_levels
+    from mi_core.charts.attention_heads import head_metric_label, metric_scale, shade_levels
 
     state = st.session_state
     numbers = result.metric(shade, view.side, mask_first=view.mask_first)
@@ -134,7 +134,7 @@ def _pictures(result: AttentionResult, view: View) -> Thumbnails:
 
 
 def _legend(result: AttentionResult, view: View, shade: str) -> str:
-    from mi_core.charts.attention import metric_scale
+    from mi_core.charts.attention_heads import metric_scale
     from mi_core.charts.text import number
 
     colours = metric_scale(result, shade, view)
@@ -143,18 +143,15 @@ def _legend(result: AttentionResult, view: View, shade: str) -> str:
     return f"frames show {plain(colours.title)}, {ends} = {plain(low)} to {plain(high)} {plain(colours.unit)}"
 
 
-def _tiles_caption(result: AttentionResult) -> str:
-    from mi_core.analyses.attention_view import THUMBNAIL
+def _tiles_caption(result: AttentionResult, view: View) -> str:
+    from mi_core.charts.attention_heads import SIDE_TITLES
 
-    size = result.values.shape[-1]
-    pooled = (
-        f" Every pixel is the strongest of {-(-size // THUMBNAIL)} by {-(-size // THUMBNAIL)} cells."
-        if size > THUMBNAIL
-        else ""
-    )
+    each = _pictures(result, view).pooled
+    pooled = f" Every pixel is the strongest of {each} by {each} cells." if each > 1 else ""
+    side = f" of {SIDE_TITLES[view.side]}" if result.compared else ""
     return (
         "Point at a head to see it large, click to lock it, double-click to see it alone. Queries down, "
-        f"keys across; {SHOW_INFO[result.inputs.show].label.lower()}.{pooled}"
+        f"keys across; {SHOW_INFO[result.inputs.show].label.lower()}{side}.{pooled}"
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from mi_core import load_model
 from mi_core.analyses import AttentionInputs, AttentionResult, attention_patterns
 from mi_core.analyses import attention_record as records
-from mi_core.charts.attention import View
+from mi_core.charts.attention_heads import View
 from mi_core.engine import build_model
 from mi_core.errors import Cancelled, InputError, SiteMissing
 from mi_core.exports import attention as figures
