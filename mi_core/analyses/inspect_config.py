@@ -124,9 +124,11 @@ def _declared(config: Any) -> frozenset[str]:
 
 def _defaults(config: Any) -> Mapping[str, Any]:
     """What the configuration class assumes for a key that is not given."""
+    from huggingface_hub.errors import StrictDataclassError
+
     try:
         return type(config)().to_dict()
-    except (TypeError, ValueError):  # a class without defaults
+    except (TypeError, ValueError, StrictDataclassError):  # a class without defaults, or with bad ones
         return {}
 
 

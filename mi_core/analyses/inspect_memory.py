@@ -16,9 +16,11 @@ UNKNOWN = 1 << 62
 
 
 def device_memory(model: LoadedModel) -> tuple[DeviceMemory, ...]:
-    """One row per device that holds weights, and one for the CPU in any case."""
+    """One row per device that holds weights, one per GPU in use, and one for the CPU in any case."""
     weights = _bytes_by_device(_tensors(model))
-    names = sorted({*weights, "cpu"}, key=lambda name: (name == "cpu", name))
+    # Asking a GPU that nobody uses would take memory there.
+    gpus = [f"cuda:{n}" for n in range(torch.cuda.device_count())] if torch.cuda.is_initialized() else []
+    names = sorted({*weights, *gpus, "cpu"}, key=lambda name: (name == "cpu", name))
     return tuple(DeviceMemory(_shown(name), weights[name], _free(name), _peak(name)) for name in names)
 
 

@@ -72,6 +72,6 @@ def _draw_config(result: InspectResult) -> None:
             "note": [key.note for key in shown],
         },
         hide_index=True,
-        height=min(700, 35 * (len(shown) + 1) + 3),
+        height="content",
         alt="Keys of the configuration and who reads them.",
     )

@@ -16,6 +16,7 @@ from pages.shared.text import plain
 if TYPE_CHECKING:
     from mi_core.analyses import NextTokenResult
 
+TABLE_HEIGHT, FEW_ROWS = 560, 15
 SURPRISE_FORMULA = r"$\text{surprise}(t)=-\log P(x_t\mid x_{<t})$"
 NEXT_FORMULA = r"$P(x\mid x_{\le t})=\mathrm{softmax}(\text{logits}_t/T)_x$"
 
@@ -60,7 +61,7 @@ def _draw_table(result: NextTokenResult) -> None:
     st.dataframe(
         frame,
         hide_index=True,
-        height=min(560, 35 * (len(frame) + 1) + 3),
+        height="content" if len(frame) <= FEW_ROWS else TABLE_HEIGHT,
         column_config=decimals,
         alt="The most probable next tokens with rank, probability, log-probability and logit.",
     )

@@ -46,7 +46,7 @@ def _draw_sites(result: InspectResult) -> None:
             "TransformerLens name": [site.full_name for site in result.sites],
         },
         hide_index=True,
-        height=35 * (len(result.sites) + 1) + 3,
+        height="content",
         alt="Sites of this model with their shapes.",
     )
 
@@ -75,6 +75,6 @@ def _draw_proofs(about: About, result: InspectResult) -> None:
             "figure": [proof.detail for proof in result.proofs],
         },
         hide_index=True,
-        height=35 * (len(result.proofs) + 1) + 3,
+        height="content",
         alt="Checks of the load-time probe.",
     )

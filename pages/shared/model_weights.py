@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pages.shared.hub import About
 
 TABLE_HEIGHT = 380
+FEW_ROWS = 10  # a short table has no scroll bar and no empty rows
 FORMULA = (
     r"$\lVert W\rVert_F=\sqrt{\sum_{ij}W_{ij}^2}\qquad "
     r"\sigma_{\max}=\max_x\frac{\lVert Wx\rVert}{\lVert x\rVert}$"
@@ -144,7 +145,7 @@ def _table(result: InspectResult, part: Part) -> None:
     st.dataframe(
         frame.drop(columns=[*empty, "unit", *(("layer", "role") if part.layer is not None else ())]),
         hide_index=True,
-        height=min(TABLE_HEIGHT, 35 * (len(frame) + 1) + 3),
+        height="content" if len(frame) <= FEW_ROWS else TABLE_HEIGHT,
         column_config={**numbers, "numbers": st.column_config.NumberColumn(format="localized")},
         key=key,
         on_select=lambda: _mark(key, frame["weight"].tolist()),
