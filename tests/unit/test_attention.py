@@ -166,7 +166,10 @@ def test_a_two_thousand_token_prompt_keeps_windows_not_squares() -> None:
     looked = look(
         model, [t.id for t in result.tokens], result.window, norms=True, on_layer=lambda layer: None
     )
-    kept = sum(one.numel() for layer in looked.layers for one in (layer.weights, layer.outside, layer.norms))
+    kept = 0
+    for layer in looked.layers:
+        assert layer.norms is not None
+        kept += layer.weights.numel() + layer.outside.numel() + layer.norms.numel()
     assert kept < layers * heads * 256 * 259
     storage = looked.layers[0].weights.untyped_storage().size()
     assert storage == heads * 256 * 256 * 4, "a view would keep the whole square alive"

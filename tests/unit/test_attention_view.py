@@ -142,11 +142,11 @@ def test_heads_are_ordered_by_size_with_the_unknown_last() -> None:
 def test_the_table_of_a_head_has_every_cell_once_and_the_rest_of_windowed_rows() -> None:
     whole = cells_frame(made(PATTERN), [(0, 0)])
     assert len(whole) == 6
-    assert whole["value"].sum() == 3
+    assert sum(whole["value"].tolist()) == 3
     part = cells_frame(made(PATTERN, start=4), [(0, 0)])
     assert len(part) == 6 + 3
     assert part[part["key"].isna()]["value"].tolist() == [0.25] * 3
-    assert part["query"].min() == 4
+    assert min(part["query"].tolist()) == 4
 
 
 def test_a_window_follows_the_selection_in_steps() -> None:
