@@ -4,6 +4,8 @@ A Result that follows `docs/add-an-analysis.md` carries its inputs, origin, chec
 arrays are called in the JSON as they are on the object. So the recipe needs no code of its own per analysis.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +15,10 @@ from mi_core.provenance import Provenance
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+LONGEST_INPUT = 20_000
+"""Characters of JSON of one field that a picture carries; sets of texts have more, and stay in data.json."""
 
 
 class InputsLike(Protocol):
@@ -99,7 +105,17 @@ def analysis_figure(
         description=description,
         analysis=analysis,
         view=view,
-        inputs=result.inputs.to_dict(),
+        inputs=brief(result.inputs.to_dict()),
         references=references,
         recipe=analysis_recipe(result, function=function, arrays=arrays),
     )
+
+
+def brief(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs with every long field as its length and hash: enough to see whether two figures had the same."""
+    short: dict[str, Any] = {}
+    for name, value in inputs.items():
+        text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+        known = {"characters": len(text), "sha256": hashlib.sha256(text.encode(errors="replace")).hexdigest()}
+        short[name] = value if len(text) <= LONGEST_INPUT else known
+    return short

@@ -86,6 +86,16 @@ def test_a_figure_has_what_its_result_knows_and_can_be_written_in_every_format()
     assert {"recipe.py", "data.json", "figure.pdf", "refs.bib"} <= names
 
 
+def test_a_picture_carries_the_hash_of_a_long_input_and_the_data_carry_the_input() -> None:
+    long, other = (figure(result(f"{start} cat " * 5_000)) for start in ("The", "An"))
+    kept = long.record()["inputs"]["prompt"]
+    assert kept["characters"] == 8 * 5_000 + 2  # with its quotation marks
+    assert kept["sha256"] != other.record()["inputs"]["prompt"]["sha256"]
+    assert len(long.record_json()) < 5_000
+    whole = json.loads(export(long, "json"))
+    assert whole["result"]["inputs"]["prompt"].startswith("The cat The cat")
+
+
 def test_an_array_that_the_result_does_not_have_is_noticed_when_the_figure_is_made() -> None:
     with pytest.raises(AttributeError, match="valeus"):
         figure(result(), arrays=("valeus",))
