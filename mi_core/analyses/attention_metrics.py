@@ -105,7 +105,7 @@ def head_metrics(
         Plain and with key 0 left out, float64; NaN where no query counts.
     """
     shape = (2, len(ROW_METRICS), pattern.shape[0])
-    sums = torch.zeros(shape, dtype=torch.float64, device=pattern.device)
+    sums = torch.zeros(shape, dtype=torch.float64)  # on the CPU: some devices have no float64
     counts = torch.zeros_like(sums)
     for first in range(1, pattern.shape[1], QUERY_BLOCK):
         # Keys behind the block's last query have no weight.
@@ -113,8 +113,8 @@ def head_metrics(
         rows = row_metrics(pattern[:, first:last, :last], tokens[:last], first)
         values = torch.stack(
             [torch.stack([kind[name] for name in ROW_METRICS]) for kind in (rows.plain, rows.masked)]
-        ).double()
-        sums += values.nansum(-1)
+        ).cpu()
+        sums += values.double().nansum(-1)
         counts += (~values.isnan()).sum(-1)
     plain, masked = torch.where(counts > 0, sums / counts, torch.nan)
     return plain, masked

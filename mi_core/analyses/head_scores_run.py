@@ -86,7 +86,7 @@ def _scores(model: LoadedModel, rows: Sequence[Sequence[int]], length: int) -> t
 
     def keep(place: Place, pattern: Tensor) -> tuple[Tensor, Tensor]:
         total = pattern.sum(-1, dtype=torch.promote_types(pattern.dtype, torch.float32))
-        return pattern_scores(pattern, length).cpu(), (total - 1).abs().max().cpu()
+        return pattern_scores(pattern, length), (total - 1).abs().max().cpu()
 
     tokens = torch.tensor([list(row) for row in rows], dtype=torch.long)
     done: Any = run(model, tokens, capture=["pattern"], last=1, reduce=keep)

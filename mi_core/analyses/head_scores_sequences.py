@@ -41,7 +41,7 @@ def pattern_scores(
         "current_token": _diagonal(pattern, 0)[..., 1:],
         "first_token": pattern[..., 1:, 0],
     }
-    return torch.stack([diagonals[name].double().mean(-1) for name in SCORE_NAMES])
+    return torch.stack([diagonals[name].cpu().double().mean(-1) for name in SCORE_NAMES])
 
 
 def _diagonal(pattern: Tensor, back: int) -> Float[Tensor, "row head place"]:

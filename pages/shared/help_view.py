@@ -23,6 +23,7 @@ _KEYS = """
 | click on a token | subject from here; a second click ends it |
 | `Shift` + click on a token | extend the subject |
 | click on a cell | select it; double click lets go |
+| arrow keys, `Enter`, `Space` on the heads of Attention | move, lock, show one alone |
 | `Tab`, `Enter` | tokens, buttons and menus are reachable by keyboard |
 
 **Links.** The address bar always holds a link to what you see: model, prompt, settings and selected cell.
