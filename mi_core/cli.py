@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from mi_core.cli_options import (
-    ANALYSES,
     PROGRAM,
-    Analysis,
     ModelOptions,
     fetch,
     options_of,
     parse_options,
 )
+from mi_core.cli_table import ANALYSES, Analysis
 from mi_core.errors import Cancelled, InputError, LanternError
 
 if TYPE_CHECKING:

@@ -20,7 +20,9 @@ from mi_core.analyses import (
     causal_trace_average,
 )
 from mi_core.cli import Progress, main
-from mi_core.cli_options import ANALYSES, options_of, subject_span
+from mi_core.cli_options import options_of
+from mi_core.cli_table import ANALYSES
+from mi_core.cli_texts import subject_span
 from mi_core.engine import run
 from mi_core.engine.holder import ModelHolder, load_model
 from mi_core.errors import Cancelled, InputError

@@ -74,7 +74,8 @@ def test_sets_have_fingerprints():
 
 
 def test_the_command_line_reads_the_same_files(tmp_path):
-    from mi_core.cli_options import ANALYSES, text_set
+    from mi_core.cli_table import ANALYSES
+    from mi_core.cli_texts import text_set
 
     file = tmp_path / "mine.txt"
     file.write_text("One.\n\nTwo.", encoding="utf-8")

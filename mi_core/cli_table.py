@@ -1,0 +1,175 @@
+"""The table of the command line's analyses: one row each; options and help are made from it."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from mi_core.cli_texts import lens_texts, prompt_cases, subject_span, text_set
+
+if TYPE_CHECKING:
+    from mi_core.model.model import LoadedModel
+
+TextField = Callable[["LoadedModel", Mapping[str, Any], str], Any]
+"""Turns the text of an option into the value of an Inputs field, given the model and the other options."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Extra:
+    """An option that is no field of the Inputs but helps to resolve one.
+
+    Attributes:
+        name: of the option.
+        default: its value when not given.
+        help: one clause.
+    """
+
+    name: str
+    default: int
+    help: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Analysis:
+    """One subcommand.
+
+    Attributes:
+        help: one line.
+        inputs: "module:name" of its Inputs.
+        function: "module:name" of its function `(model, inputs, on_step=...) -> Result`.
+        text_fields: fields that are given as text: (function that resolves them, help).
+        extras: options that these functions read besides.
+    """
+
+    help: str
+    inputs: str
+    function: str
+    text_fields: Mapping[str, tuple[TextField, str]] = dataclasses.field(default_factory=dict)
+    extras: tuple[Extra, ...] = ()
+
+
+ANALYSES: dict[str, Analysis] = {
+    "causal-trace": Analysis(
+        help="trace where the answer to a prompt comes from, layer by layer and token by token",
+        inputs="mi_core.analyses:CausalTraceInputs",
+        function="mi_core.analyses:causal_trace",
+        text_fields={
+            "subject": (subject_span, 'what is noised: words of the prompt, or a token span like "2:5"')
+        },
+        extras=(Extra("occurrence", 0, "which occurrence of those words, from 0"),),
+    ),
+    "causal-trace-average": Analysis(
+        help="average causal traces over a prompt set, by token role and layer",
+        inputs="mi_core.analyses:CausalTraceAverageInputs",
+        function="mi_core.analyses:causal_trace_average",
+        text_fields={
+            "cases": (prompt_cases, '"facts" (the bundled ones), or a prompt file (CSV or JSON)'),
+        },
+        extras=(Extra("limit", 60, "how many prompts at most, even over relations"),),
+    ),
+    "inspect": Analysis(
+        help="describe a model: every weight with its numbers, sites, proofs, config, memory",
+        inputs="mi_core.analyses:InspectInputs",
+        function="mi_core.analyses:inspect_model",
+    ),
+    "inspect-weight": Analysis(
+        help="look at one weight closely: histogram of its entries, singular values",
+        inputs="mi_core.analyses:InspectWeightInputs",
+        function="mi_core.analyses:inspect_weight",
+    ),
+    "next-token": Analysis(
+        help="what comes after a prompt, and how much every token of it surprised the model",
+        inputs="mi_core.analyses:NextTokenInputs",
+        function="mi_core.analyses:next_token",
+    ),
+    "tuned-lens-train": Analysis(
+        help="train a tuned lens on a text and save it beside the model",
+        inputs="mi_core.analyses:TunedLensSaveInputs",
+        function="mi_core.analyses:tuned_lens_train_and_save",
+        text_fields={
+            "texts": (
+                lens_texts,
+                '"diverse" (the bundled ones), or a text file; blank lines separate documents',
+            )
+        },
+    ),
+    "logit-lens": Analysis(
+        help="read every layer of a prompt through the model's own output",
+        inputs="mi_core.analyses:LogitLensInputs",
+        function="mi_core.analyses:logit_lens",
+    ),
+    "logit-lens-steps": Analysis(
+        help="how attention and MLP of each layer change what the logit lens says at one token",
+        inputs="mi_core.analyses:LogitLensStepsInputs",
+        function="mi_core.analyses:logit_lens_steps",
+    ),
+    "prediction-sweep": Analysis(
+        help="find the layer at which the right answer appears and stays, over a prompt set",
+        inputs="mi_core.analyses:PredictionSweepInputs",
+        function="mi_core.analyses:prediction_sweep",
+        text_fields={
+            "cases": (prompt_cases, '"facts", "five" (bundled ones), or a prompt file (CSV or JSON)'),
+        },
+        extras=(
+            Extra("limit", 60, "how many prompts at most, even over relations"),
+            Extra("seed", 0, "of the draw"),
+        ),
+    ),
+    "attention": Analysis(
+        help="every head's attention over a prompt, what it moves, and numbers that tell heads apart",
+        inputs="mi_core.analyses:AttentionInputs",
+        function="mi_core.analyses:attention_patterns",
+    ),
+    "head-scores": Analysis(
+        help="kinds of heads (induction, previous token, ...) found on repeated random tokens",
+        inputs="mi_core.analyses:HeadScoresInputs",
+        function="mi_core.analyses:head_scores",
+    ),
+    "copying-scores": Analysis(
+        help="score how far every head copies what it reads, from its weights",
+        inputs="mi_core.analyses:CopyingScoresInputs",
+        function="mi_core.analyses:copying_scores",
+    ),
+    "head-views": Analysis(
+        help="read the strongest directions of a head's OV or QK weights through the vocabulary",
+        inputs="mi_core.analyses:HeadViewsInputs",
+        function="mi_core.analyses:head_views",
+    ),
+    "composition": Analysis(
+        help="score which head reads what which earlier head writes, from their weights",
+        inputs="mi_core.analyses:CompositionInputs",
+        function="mi_core.analyses:composition",
+    ),
+    "neurons": Analysis(
+        help="find the most active MLP neurons of every layer over a set of texts",
+        inputs="mi_core.analyses:NeuronSurveyInputs",
+        function="mi_core.analyses:neuron_survey",
+        text_fields={
+            "texts": (text_set, '"diverse" (the bundled ones), or a file of texts (TXT, CSV or JSON)')
+        },
+        extras=(Extra("limit", 5000, "how many texts at most"),),
+    ),
+    "neuron": Analysis(
+        help="look at one MLP neuron over a set of texts: contexts, histogram, vocabulary",
+        inputs="mi_core.analyses:NeuronInputs",
+        function="mi_core.analyses:neuron",
+        text_fields={
+            "texts": (text_set, '"diverse" (the bundled ones), or a file of texts (TXT, CSV or JSON)')
+        },
+        extras=(Extra("limit", 5000, "how many texts at most"),),
+    ),
+    "neuron-text": Analysis(
+        help="one MLP neuron's activation at every token of a text",
+        inputs="mi_core.analyses:NeuronTextInputs",
+        function="mi_core.analyses:neuron_text",
+    ),
+    "neuron-prompt": Analysis(
+        help="the most active MLP neurons at every token and layer of a prompt",
+        inputs="mi_core.analyses:NeuronPromptInputs",
+        function="mi_core.analyses:neuron_prompt",
+    ),
+    "attribution": Analysis(
+        help="split the answer's logit into what embedding, attention, MLPs, heads and neurons contribute",
+        inputs="mi_core.analyses:AttributionInputs",
+        function="mi_core.analyses:attribution",
+    ),
+}
