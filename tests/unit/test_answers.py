@@ -131,9 +131,7 @@ def choice(*pieces: str) -> AnswerChoice:
         (
             choice("·San", "·Francisco"),
             None,
-            [
-                "The answer is 2 tokens (·San ·Francisco); what reads one token reads ·San, which other words"
-            ],
+            ["The answer is 2 tokens (·San ·Francisco); what reads one token reads ·San, which other words"],
         ),
         (
             choice("·San", "·Francisco"),
