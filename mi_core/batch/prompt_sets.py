@@ -15,7 +15,11 @@ FIVE_QUESTIONS = PromptSet(
         Case("The capital of France is", "France", " Paris", name="capital", relation="geography"),
         Case("Barack Obama was born in", "Barack Obama", " Honolulu", name="birthplace", relation="people"),
         Case(
-            "The largest planet in the solar system is", "planet", " Jupiter", name="planet", relation="science"
+            "The largest planet in the solar system is",
+            "planet",
+            " Jupiter",
+            name="planet",
+            relation="science",
         ),
         Case("Water freezes at zero degrees", "Water", " Celsius", name="water", relation="science"),
         Case(

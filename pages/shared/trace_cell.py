@@ -82,7 +82,9 @@ def _draw_picker(result: CausalTraceResult) -> None:
             key="selected_head" if heads else "selected_position",
             width=180,
         )
-        st.selectbox("Layer", range(result.n_layers), index=None, key="selected_layer", placeholder="none", width=110)
+        st.selectbox(
+            "Layer", range(result.n_layers), index=None, key="selected_layer", placeholder="none", width=110
+        )
 
 
 def _draw_chosen(result: CausalTraceResult, cell: tuple[Kind, int, int]) -> None:
