@@ -49,14 +49,15 @@ def options_of(analysis: Analysis) -> type:
     optional: list[Any] = []
     for field in dataclasses.fields(inputs):
         kind, text = types[field.name], help_of.get(field.name, "")
+        default = field.default
         if field.name in analysis.text_fields:
             kind, text = str | None, analysis.text_fields[field.name][1]
-            kind = str if field.default is dataclasses.MISSING else kind
+            kind = str if default is dataclasses.MISSING else kind
+            default = analysis.defaults.get(field.name, default if default is dataclasses.MISSING else None)
         annotated = Annotated[kind, tyro.conf.arg(help=text or None)]
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+        if default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             required.append((field.name, annotated, dataclasses.field()))
         else:
-            default = None if field.name in analysis.text_fields else field.default
             optional.append((field.name, annotated, dataclasses.field(default=default)))
     for extra in analysis.extras:
         shown = Annotated[int, tyro.conf.arg(help=extra.help)]

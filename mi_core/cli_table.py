@@ -37,6 +37,7 @@ class Analysis:
         inputs: "module:name" of its Inputs.
         function: "module:name" of its function `(model, inputs, on_step=...) -> Result`.
         text_fields: fields that are given as text: (function that resolves them, help).
+        defaults: text of such a field when none is given; else it is required if its field is.
         extras: options that these functions read besides.
     """
 
@@ -44,6 +45,7 @@ class Analysis:
     inputs: str
     function: str
     text_fields: Mapping[str, tuple[TextField, str]] = dataclasses.field(default_factory=dict)
+    defaults: Mapping[str, str] = dataclasses.field(default_factory=dict)
     extras: tuple[Extra, ...] = ()
 
 
@@ -146,6 +148,7 @@ ANALYSES: dict[str, Analysis] = {
         text_fields={
             "texts": (text_set, '"diverse" (the bundled ones), or a file of texts (TXT, CSV or JSON)')
         },
+        defaults={"texts": "diverse"},
         extras=(Extra("limit", 5000, "how many texts at most"),),
     ),
     "neuron": Analysis(
@@ -155,6 +158,7 @@ ANALYSES: dict[str, Analysis] = {
         text_fields={
             "texts": (text_set, '"diverse" (the bundled ones), or a file of texts (TXT, CSV or JSON)')
         },
+        defaults={"texts": "diverse"},
         extras=(Extra("limit", 5000, "how many texts at most"),),
     ),
     "neuron-text": Analysis(

@@ -464,3 +464,20 @@ def test_a_prompt_that_fits_no_model_is_an_error(
     assert code == 2
     assert "some/one: 'Paris' is not in the prompt." in err
     assert err.splitlines()[-1] == "error: None of 3 models gave a result: see above."
+
+
+LOOKS = {"inspect": (), "attention": ("--prompt", "A b"), "logit-lens": ("--prompt", "A b"), "neurons": (),
+         "attribution": ("--prompt", "A b")}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", LOOKS)
+def test_what_only_looks_runs_on_every_model_without_further_settings(
+    machine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    out = tmp_path / "results"
+    out.mkdir()
+    code, _, err = said(capsys, command, "--all-cached", *LOOKS[command], "--output", str(out))
+    assert code == 0, err
+    assert sorted(path.name for path in out.iterdir()) == ["some_one.json", "some_two.json"]
+    schemas = {json.loads(path.read_text())["schema"] for path in out.iterdir()}
+    assert len(schemas) == 1
