@@ -78,12 +78,7 @@ def head_directions(
     norm = post_norm(model, "attn", layer)
     if norm is not None:
         written = torch.einsum("qhd,hdm->qm", z.to(w_o.dtype), w_o) + _output_bias(model, layer)
-        frozen = frozen_norm(norm, written)
-        # y = gain * centre(x) / scale, so y . d = x . centre(gain * d) / scale.
-        read = frozen.gain * read
-        if frozen.centred:
-            read = read - read.mean(-1, keepdim=True)
-        read = read / frozen.scale[:, None]
+        read = frozen_norm(norm, written).before(read)
     return torch.einsum("hdm,qm->hqd", w_o.double(), read)
 
 

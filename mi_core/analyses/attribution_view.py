@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mi_core.engine import FrozenNorm, Readout, frozen_norm, observe, post_norm, readout, run, unembed
+from mi_core.engine import Readout, frozen_norm, observe, post_norm, readout, run, unembed
 from mi_core.engine.observe import MEMO_BYTES
 from mi_core.engine.place import Place
 from mi_core.errors import SiteMissing
@@ -135,14 +135,8 @@ def inside(model: LoadedModel, view: View, kind: Literal["attn", "mlp"], layer: 
         raw = values.reshape(-1) @ matrix.reshape(-1, matrix.shape[-1]) + bias
         frozen = frozen_norm(norm, raw[None].to(model.dtype))
         constant = float(frozen.bias @ direction)
-        direction = _through(frozen, direction)
+        direction = frozen.before(direction[None])[0]
     return Inside(matrix @ direction, constant + float(bias @ direction))
-
-
-def _through(norm: FrozenNorm, direction: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:
-    """The direction in front of a frozen norm: linear(x) . direction = x . this (centring is symmetric)."""
-    before = norm.gain * direction
-    return (before - before.mean() if norm.centred else before) / norm.scale[0]
 
 
 def _bias(model: LoadedModel, name: str, layer: int, matrix: Tensor) -> Float[Tensor, " d_model"]:

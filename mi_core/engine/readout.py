@@ -56,6 +56,14 @@ class FrozenNorm:
         x = x.to(self.gain)
         return self.gain * (x - x.mean(-1, keepdim=True) if self.centred else x) / self.scale[:, None]
 
+    def before(self, directions: Float[Tensor, "token d_model"]) -> Float[Tensor, "token d_model"]:
+        """Directions that read in front of the norm what `directions` read behind it (its bias apart).
+
+        linear(x) . direction = x . before(direction), because taking off the mean is symmetric.
+        """
+        gained = self.gain * directions.to(self.gain)
+        return (gained - gained.mean(-1, keepdim=True) if self.centred else gained) / self.scale[:, None]
+
 
 def frozen_norm(module: nn.Module, inputs: Float[Tensor, "token d_model"]) -> FrozenNorm:
     """A norm module as an affine map at the scale that it has for these inputs.

@@ -74,7 +74,7 @@ def draw_start() -> None:
         "2. **Mark the subject**: click its first and its last token.\n"
         "3. **Open Causal trace** and press Run. Click a cell to see what changed there; the address bar "
         "always holds a link to exactly what you see.\n\n"
-        "Atlas, the bundled model, is small and made for learning: it knows about a thousand facts. In the "
+        "Atlas, the bundled model, is small and made for learning: it knows about two thousand facts. In the "
         "sidebar you can choose any model in your Hugging Face cache or type the path of a folder. Nothing "
         "leaves this machine."
     )

@@ -155,6 +155,8 @@ def test_a_layer_norm_by_hand():
     assert torch.allclose(frozen.bias, norm.bias, atol=1e-12)
     assert float(frozen.scale[0]) == pytest.approx((10 + 1e-5) ** 0.5, abs=1e-9)  # variance of x is 10
     assert torch.allclose(frozen.linear(x) + frozen.bias, norm(x), atol=1e-12)
+    behind = torch.tensor([[0.3, -1.0, 2.0, 0.0, 5.0]], dtype=torch.float64)
+    assert torch.allclose((frozen.before(behind) * x).sum(), (behind * frozen.linear(x)).sum(), atol=1e-12)
 
 
 def test_a_norm_of_odd_width_is_measured_too():
