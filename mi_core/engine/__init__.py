@@ -2,6 +2,8 @@
 
 from mi_core.engine.build import build_model
 from mi_core.engine.edits import Edit, format_edit, parse_edit
+from mi_core.engine.generate import Generated, Sampling, generate
+from mi_core.engine.generate_edits import Where, live_edits
 from mi_core.engine.gradient import Gradients, gradients
 from mi_core.engine.observe import Observation, observe
 from mi_core.engine.plan import Plan, plan
@@ -15,17 +17,22 @@ __all__ = [
     "Base",
     "Edit",
     "FrozenNorm",
+    "Generated",
     "Gradients",
     "Observation",
     "Plan",
     "Readout",
     "Run",
+    "Sampling",
     "SweepResult",
     "Variant",
+    "Where",
     "build_model",
     "format_edit",
     "frozen_norm",
+    "generate",
     "gradients",
+    "live_edits",
     "observe",
     "parse_edit",
     "plan",

@@ -109,7 +109,7 @@ def forward(session: Session, tokens: Tensor, last: int | None = None) -> Tensor
     """
     model, place = session.model, ("logits", None)
     watched = place in session.edits or place in session.capture
-    keep = {"logits_to_keep": last} if last is not None and not watched and _can_keep(model.hf) else {}
+    keep = {"logits_to_keep": last} if last is not None and not watched and can_keep(model.hf) else {}
     logits = model.hf(input_ids=tokens.to(model.device), use_cache=False, **keep).logits
     if watched:
         new = session.visit(place, logits.reshape(-1, logits.shape[-1]))
@@ -117,7 +117,7 @@ def forward(session: Session, tokens: Tensor, last: int | None = None) -> Tensor
     return logits if last is None else logits[:, -last:]
 
 
-def _can_keep(hf: Any) -> bool:
+def can_keep(hf: Any) -> bool:
     """Whether the model's forward unembeds only what is asked for."""
     return "logits_to_keep" in inspect.signature(type(hf).forward).parameters
 
@@ -154,8 +154,7 @@ def check_tokens(model: LoadedModel, tokens: Tensor) -> tuple[int, int]:
         raise InputError(
             f"Token id {low if low < 0 else high} is not in the vocabulary of {model.dims.d_vocab}"
         )
-    config = model.hf.config
-    limit = getattr(getattr(config, "text_config", None) or config, "max_position_embeddings", None)
+    limit = context_limit(model)
     if limit and tokens.shape[1] > limit:
         raise InputError(
             f"The prompt has {tokens.shape[1]} tokens",
@@ -163,6 +162,13 @@ def check_tokens(model: LoadedModel, tokens: Tensor) -> tuple[int, int]:
             fix="Shorten the prompt",
         )
     return tokens.shape[0], tokens.shape[1]
+
+
+def context_limit(model: LoadedModel) -> int | None:
+    """How many tokens the model reads at most, if its configuration says so."""
+    config = model.hf.config
+    limit = getattr(getattr(config, "text_config", None) or config, "max_position_embeddings", None)
+    return int(limit) if limit else None
 
 
 def check_fired(session: Session, edits: Sequence[Edit]) -> None:
