@@ -203,7 +203,8 @@ class _Reader:
     def __init__(
         self, model: LoadedModel, edits: list[Edit], where: Where, n_prompt: int, *, cached: bool
     ) -> None:
-        self._model, self._edits, self._where, self._n_prompt = model, edits, where, n_prompt
+        self._model, self._edits, self._n_prompt = model, edits, n_prompt
+        self._where: Where = where
         self._growing = Growing(model) if cached else None
         self._tokens: list[int] = []
         self._wanted: set[tuple[str, int | None]] = set()

@@ -28,7 +28,7 @@ _proved: WeakKeyDictionary[LoadedModel, str] = WeakKeyDictionary()
 
 
 class StepSession(Session):
-    """A pass over the tokens of one row from position `first` on; attention gets the keys of all positions."""
+    """A pass over the tokens of one row from `first` on; attention gets the keys of all positions."""
 
     def __init__(self, model: LoadedModel, first: int, n_pos: int, edits: Sequence[Edit]) -> None:
         layout = dense_layout(1, n_pos) if first == 0 else packed_layout(n_pos, [(first, 1)])
@@ -113,7 +113,7 @@ def _prove(model: LoadedModel) -> str:
 
 
 def _length_dependent(model: LoadedModel, n_total: int) -> str:
-    """Rotary tables that change with the length of the text make old keys wrong once the text grows past it."""
+    """Rotary tables that depend on the length of the text make old keys wrong once it grows."""
     config = text_config(model.hf.config)
     given = getattr(config, "rope_parameters", None) or {}
     nested = [value for value in given.values() if isinstance(value, dict)] or [given]

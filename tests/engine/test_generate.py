@@ -99,7 +99,8 @@ def test_cached_and_whole_passes_agree_where_keys_are_left_open() -> None:
     cached = generate(model, PROMPT, steps=STEPS, edits=edits, keep_logits=True, stop=())
     whole = generate(model, PROMPT, steps=STEPS, edits=edits, keep_logits=True, stop=(), cache=False)
     assert (cached.method, whole.method) == ("cached", "full")
-    assert cached.logits is not None and whole.logits is not None
+    assert cached.logits is not None
+    assert whole.logits is not None
     torch.testing.assert_close(cached.logits, whole.logits, atol=1e-10, rtol=1e-10)
     assert cached.cut_rows == whole.cut_rows == 4 * (7 + STEPS - 1)
 
