@@ -7,6 +7,7 @@ for links and search boxes:
     L5H2:zero             zero head 2 of layer 5 (its `z`) at all positions
     L5H2@3,4:scale=0.5    halve it at positions 3 and 4
     L4attn:zero  L4mlp@7:zero     what attention / the MLP adds to the stream
+    L4R@7:zero                    the stream after layer 4 (`resid_post`)
     L3N102:0              hold neuron 102 of layer 3 (`mlp_post`) at 0
     e14-2@L5H2  e14-2@L5  cut the edge from query 14 to key 2, in one head / in all heads of a layer
 """
@@ -23,10 +24,10 @@ from mi_core.errors import EditError
 from mi_core.model.structure import Structure
 from mi_core.sites import site
 
-Operation = Literal["set", "add", "scale", "zero", "mean", "mask", "clamp"]
+Operation = Literal["set", "add", "scale", "zero", "mean", "mask", "clamp", "scale_edges", "set_edges"]
 Value = Tensor | float | tuple[float, float] | None
 
-_NEEDS_VALUE = {"set", "add", "scale", "mean", "clamp"}
+_NEEDS_VALUE = {"set", "add", "scale", "mean", "clamp", "scale_edges", "set_edges"}
 _SQUARE_SITES = {"attn_scores", "pattern"}
 
 
@@ -40,7 +41,9 @@ class Edit:
         operation: "set" to `value`; "add" `value`; "scale" by `value`; "zero"; "mean": set to `value`, a
             mean over reference
             prompts; "clamp" between `value` = (low, high); "mask": cut attention edges before the softmax
-            (`pattern` or `attn_scores` only).
+            (`pattern` or `attn_scores` only). At `pattern` only, with keys: "scale_edges": multiply the chosen
+            edges by `value`, then divide each of their rows by its sum; "set_edges": the chosen edges get
+            exactly `value`, the others of the row are multiplied by one factor so that the row sums to 1.
         positions: token positions, negative from the end; queries for attention squares; None for all.
         heads: heads (kv heads at `k`, `v`, `rot_k`), None for all; only at sites with heads.
         units: indices on the last axis (neurons at `mlp_post`), None for all; not at attention squares.
@@ -72,6 +75,8 @@ class Edit:
             raise EditError("Only attention edges can be masked", why=f"the edit is at {self.site!r}")
         if self.operation in _NEEDS_VALUE and self.value is None:
             raise EditError(f"Operation {self.operation!r} at {self.site!r} needs a value")
+        if self.operation in ("scale_edges", "set_edges"):
+            self._check_edges()
         if (self.operation == "clamp") != isinstance(self.value, tuple):
             raise EditError(
                 "A pair (low, high) belongs to the operation 'clamp'", why=f"got {self.operation!r}"
@@ -86,6 +91,21 @@ class Edit:
             raise EditError(f"Site {self.site!r} has no heads")
         if (self.layer is None) == found.per_layer:
             raise EditError(f"Site {self.site!r} {'needs' if found.per_layer else 'takes no'} layer")
+
+    def _check_edges(self) -> None:
+        """Weights of edges are shares: not negative, and those that are set leave a row at most its whole."""
+        if self.site != "pattern" or self.keys is None:
+            raise EditError(f"Operation {self.operation!r} needs the site 'pattern' and keys")
+        numbers = torch.as_tensor(self.value, dtype=torch.float64)
+        if not bool(torch.isfinite(numbers).all()) or bool((numbers < 0).any()):
+            raise EditError(f"Operation {self.operation!r} needs numbers that are not negative")
+        if self.operation == "set_edges":
+            wide = numbers.dim() > 0 and numbers.shape[-1] == len(self.keys)
+            whole = numbers.sum(-1) if wide else numbers * len(self.keys)
+            if bool((whole > 1 + 1e-9).any()):
+                raise EditError(
+                    "The edges of a row were set to more than 1 in all", why="a row of attention sums to 1"
+                )
 
     @property
     def square(self) -> bool:
@@ -166,7 +186,9 @@ def first_position(edit: Edit) -> int:
 
 
 _EDGE = re.compile(r"e(\d+)-(\d+)@L(\d+)(?:H(\d+))?")
-_PART = re.compile(r"L(\d+)(?:H(\d+)|N(\d+)|(attn|mlp))(?:@(\d+(?:,\d+)*))?:(zero|scale=)?(-?\d+(?:\.\d+)?)?")
+_PART = re.compile(
+    r"L(\d+)(?:H(\d+)|N(\d+)|(attn|mlp|R))(?:@(\d+(?:,\d+)*))?:(zero|scale=)?(-?\d+(?:\.\d+)?)?"
+)
 
 
 def parse_edit(text: str) -> Edit:
@@ -188,7 +210,15 @@ def parse_edit(text: str) -> Edit:
         )
     layer, head, neuron, half, where, kind, number = part.groups()
     positions = None if where is None else tuple(int(p) for p in where.split(","))
-    name = "z" if head is not None else "mlp_post" if neuron is not None else f"{half}_out"
+    name = (
+        "z"
+        if head is not None
+        else "mlp_post"
+        if neuron is not None
+        else "resid_post"
+        if half == "R"
+        else f"{half}_out"
+    )
     operation: Operation = "zero" if kind == "zero" else "scale" if kind else "set"
     return Edit(
         name,
@@ -215,7 +245,7 @@ def format_edit(edit: Edit) -> str:
     ):
         head = "" if edit.heads is None else f"H{edit.heads[0]}"
         return f"e{edit.positions[0]}-{edit.keys[0]}@L{edit.layer}{head}"
-    names = {"attn_out": "attn", "mlp_out": "mlp"}
+    names = {"attn_out": "attn", "mlp_out": "mlp", "resid_post": "R"}
     one_head, one_unit = edit.heads and len(edit.heads) == 1, edit.units and len(edit.units) == 1
     if edit.site == "z" and one_head and edit.units is None:
         what = f"H{(edit.heads or (0,))[0]}"

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mi_core.engine.edits import Edit, Value, combine
 from mi_core.engine.layout import Group, Layout
+from mi_core.errors import EditError
 
 Place = tuple[str, int | None]
 
@@ -162,11 +163,54 @@ def apply_square(square: Tensor, placed: Sequence[Placed], group: Group) -> tupl
         if edit.operation == "mask":
             out[index] = -torch.inf
         else:
-            out[index] = combine(
-                out[index], edit.operation, _square_value(item, start, stop, kept, len(list(queries)))
-            )
+            value = _square_value(item, start, stop, kept, len(list(queries)))
+            if edit.operation in ("scale_edges", "set_edges"):
+                _weigh_edges(out, index, edit.operation, value)
+            else:
+                out[index] = combine(out[index], edit.operation, value)
         acted += 1
     return out, acted
+
+
+def _weigh_edges(pattern: Tensor, index: tuple[Tensor, ...], operation: str, value: Value) -> None:
+    """Scale or set edges after the softmax, in place; every row that had a sum has the sum 1 again.
+
+    Args:
+        pattern: [row, head, query, key].
+        index: what is selected, as a grid of [row, head, query, key] indices.
+        operation: "scale_edges" or "set_edges".
+        value: for the selected edges.
+
+    Raises:
+        EditError: a row has nothing left to take from: all its weight is on the edges that are set.
+    """
+    rows_index = tuple(part[..., 0] for part in index[:3])
+    precise = torch.promote_types(pattern.dtype, torch.float32)
+    rows = pattern[rows_index].to(precise)  # [row, head, query, key]
+    keys = index[3][0, 0, 0]
+    given = torch.as_tensor(value, dtype=precise, device=pattern.device)
+    if operation == "scale_edges":
+        rows[..., keys] = rows[..., keys] * given
+        whole = rows.sum(-1, keepdim=True)
+        rows = torch.where(whole > 0, rows / whole.clamp_min(torch.finfo(precise).tiny), rows)
+    else:
+        rows = _with_shares(rows, keys, given.expand(*rows.shape[:-1], len(keys)))
+    pattern[rows_index] = rows.to(pattern.dtype)
+
+
+def _with_shares(rows: Tensor, keys: Tensor, shares: Tensor) -> Tensor:
+    """Rows whose chosen keys have exactly the given shares, and whose others keep their proportions."""
+    others = rows.clone()
+    others[..., keys] = 0
+    wanted, had = 1 - shares.sum(-1, keepdim=True), others.sum(-1, keepdim=True)
+    if bool(((had == 0) & (wanted.abs() > 1e-6)).any()):
+        raise EditError(
+            "An edge cannot be set to this value",
+            why="its query gives no attention to any other key, so nothing can take the rest",
+        )
+    others = others * (wanted.clamp_min(0) / torch.where(had == 0, torch.ones_like(had), had))
+    others[..., keys] = shares
+    return others
 
 
 def _square_value(item: Placed, start: int, stop: int, kept: list[int], n_queries: int) -> Value:
