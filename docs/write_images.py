@@ -68,22 +68,45 @@ def click_brightest_early_cell(page: Page) -> None:
     page.wait_for_selector(SETTLED)
 
 
+def picture_of_trace(page: Page, address: str) -> None:
+    """The causal trace with a cell clicked."""
+    page.goto(f"{address}/causal_trace")
+    page.locator(".st-key-run_trace button").click(timeout=60_000)
+    page.get_by_role("button", name="Export").first.wait_for(timeout=120_000)  # the trace is complete
+    page.wait_for_timeout(2000)
+    click_brightest_early_cell(page)
+    save(page, "causal_trace")
+
+
+LOOKS = {
+    "attention": "prompt=red+blue+green+gold+red+blue+green+gold+red+blue&layer=4&head=3",
+    "logit_lens": "prompt=The+Eiffel+Tower+is+located+in+the+city+of&layer=4&pos=11",
+}
+"""Pages whose picture is taken as their link opens them."""
+
+
+def save(page: Page, name: str) -> None:
+    """Take the picture, without a tooltip or a toolbar over it."""
+    page.mouse.move(5, 5)
+    page.wait_for_timeout(500)
+    page.screenshot(path=IMAGES / f"{name}.png")
+
+
 def main() -> None:
-    """Save docs/images/causal_trace.png."""
+    """Save the pictures into docs/images."""
     IMAGES.mkdir(exist_ok=True)
     with server() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         page = browser.new_page(
             viewport={"width": 1320, "height": 1400}, device_scale_factor=1.5, color_scheme="light"
         )
-        page.goto(f"{address}/causal_trace")
-        page.get_by_role("button", name="Run").click(timeout=60_000)
-        page.get_by_role("button", name="Export").first.wait_for(timeout=120_000)  # the trace is complete
-        page.wait_for_timeout(2000)
-        click_brightest_early_cell(page)
-        page.mouse.move(5, 5)  # no tooltip or toolbar over the picture
-        page.wait_for_timeout(500)
-        page.screenshot(path=IMAGES / "causal_trace.png")
+        picture_of_trace(page, address)
+        for name, link in LOOKS.items():
+            page.goto(f"{address}/{name}?{link}")
+            page.get_by_role("button", name="Export").first.wait_for(timeout=60_000)
+            page.wait_for_selector(SETTLED)
+            page.wait_for_timeout(2000)
+            save(page, name)
         browser.close()
 
 

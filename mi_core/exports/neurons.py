@@ -1,7 +1,5 @@
 """The figures of neurons: drawing, table, caption, checks and recipe together, ready to leave."""
 
-import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mi_core.analyses.neuron_inputs import Measure
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
 SURVEY_ARRAYS = ("token_counts", "layer_peak", "layer_mean_absolute", "layer_share_active")
 ARRAYS = ("text_length", "activations", "edges", "category_mean", "category_low", "category_high")
 PROMPT_ARRAYS = ("values", "sizes")
-
-MAX_INPUT_CHARACTERS = 300_000
 
 
 def survey_figure(
@@ -204,11 +200,7 @@ def vocabulary_figure(result: NeuronResult) -> Figure:
 def _figure(
     result: NeuronSurveyResult | NeuronResult | NeuronTextResult | NeuronPromptResult, **words: Any
 ) -> Figure:
-    """A figure; without the texts in its settings where a picture could not carry them all."""
-    figure = analysis_figure(result, references=NEURONS, **words)
-    if len(json.dumps(dict(figure.inputs))) <= MAX_INPUT_CHARACTERS:
-        return figure
-    return replace(figure, inputs={**figure.inputs, "texts": []})
+    return analysis_figure(result, references=NEURONS, **words)
 
 
 def _cell_frame(result: NeuronPromptResult, layer: int, position: int) -> "pd.DataFrame":

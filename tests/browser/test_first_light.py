@@ -99,7 +99,7 @@ def test_first_light(cold_server: Server, new_tab: Callable[..., Any], tmp_path:
 
     # Run; the figure is drawn.
     tab.wait_for_selector(SETTLED)
-    tab.get_by_role("button", name="Run").click()
+    tab.locator(".st-key-run_trace button").click()
     heatmap = chart(tab, "trace_heatmap")
     assert "Heatmap of" in (heatmap.get_attribute("aria-label") or "")
 

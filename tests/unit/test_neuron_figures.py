@@ -171,6 +171,6 @@ def test_a_picture_does_not_carry_a_library():
     texts = tuple(Text("long", "Mary gave " * 500) for _ in range(100))
     large = replace(survey, inputs=NeuronSurveyInputs(texts, top=6))
     figure = figures.survey_figure(large)
-    assert figure.inputs["texts"] == []
+    assert set(figure.inputs["texts"]) == {"characters", "sha256"}
     assert len(figure.record_json()) < 20_000
     assert len(json.loads(figure.result_json())["inputs"]["texts"]) == 100
