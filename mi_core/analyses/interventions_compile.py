@@ -156,7 +156,7 @@ def _check_values(interventions: Sequence[Intervention], n_pos: int) -> None:
 
 def _edits(model: "LoadedModel", n_pos: int, one: Intervention, reference: Reference) -> list[Edit]:
     if one.target in ATTENTION_TARGETS:
-        return [] if one.mode == "set" else _edge_edits(model, n_pos, one)
+        return [] if one.mode == "set" else _edge_edits(model, one)
     layer, head = one.places[0]
     site = _SITES[one.target]
     model.structure.require(site, layer)
@@ -213,10 +213,11 @@ def _by_layer(model: "LoadedModel", one: Intervention) -> dict[int, tuple[int, .
     return chosen
 
 
-def _edge_edits(model: "LoadedModel", n_pos: int, one: Intervention) -> list[Edit]:
+def _edge_edits(model: "LoadedModel", one: Intervention) -> list[Edit]:
     """An edge, row or column, cut before the softmax or scaled after it."""
-    queries = tuple(range(one.key or 0, n_pos)) if one.query is None else (one.query,)
-    keys = tuple(range(queries[0] + 1)) if one.key is None else (one.key,)
+    # A column has no query: earlier ones read nothing of the key anyway, later ones may still be generated.
+    queries = None if one.query is None else (one.query,)
+    keys = tuple(range((one.query or 0) + 1)) if one.key is None else (one.key,)
     cut = one.mode == "cut" or one.value == 0  # no weight and the rest rescaled is what a cut is
     operation = "mask" if cut else "scale_edges"
     return [

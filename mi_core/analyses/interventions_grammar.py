@@ -1,7 +1,7 @@
 """Interventions as text: the list that links, search boxes and the command line share.
 
-Pieces are separated by commas. On top of the engine's forms (`mi_core.engine.edits`), with positions joined by
-`+` because the comma separates pieces:
+Pieces are separated by commas. On top of the engine's forms (`mi_core.engine.edits`), with positions joined
+by `+` because the comma separates pieces:
 
     L1H2:zero  L1H2@3+4:mean  L1H2:resample  L1H2:scale=0.5    a head's output (`z`)
     L4attn:zero  L4mlp:mean  L4R@5:resample                    what a layer adds, the stream after a layer
@@ -236,10 +236,8 @@ def _edge_mode(doing: str) -> tuple[Mode, float | None]:
     kind, _, number = doing.partition("=")
     if kind not in ("scale", "set"):
         raise InputError("This cannot be done", why="an edge is cut, scaled (:scale=2) or set (:set=0.7)")
-    plain = parse_edit(f"L0attn:{number}")  # numbers are written as in the engine's forms
-    return ("scale" if kind == "scale" else "set"), float(plain.value) if isinstance(
-        plain.value, float
-    ) else None
+    value = parse_edit(f"L0attn:{number}").value  # numbers are written as in the engine's forms
+    return ("scale" if kind == "scale" else "set"), float(value) if isinstance(value, float) else None
 
 
 def _layer(edit: Edit) -> int:

@@ -41,9 +41,9 @@ class Edit:
         operation: "set" to `value`; "add" `value`; "scale" by `value`; "zero"; "mean": set to `value`, a
             mean over reference
             prompts; "clamp" between `value` = (low, high); "mask": cut attention edges before the softmax
-            (`pattern` or `attn_scores` only). At `pattern` only, with keys: "scale_edges": multiply the chosen
-            edges by `value`, then divide each of their rows by its sum; "set_edges": the chosen edges get
-            exactly `value`, the others of the row are multiplied by one factor so that the row sums to 1.
+            (`pattern` or `attn_scores` only). At `pattern` only, with keys: "scale_edges": multiply the
+            chosen edges by `value`, then divide each of their rows by its sum; "set_edges": the chosen edges
+            get exactly `value`, the others of the row are multiplied by one factor so that it sums to 1.
         positions: token positions, negative from the end; queries for attention squares; None for all.
         heads: heads (kv heads at `k`, `v`, `rot_k`), None for all; only at sites with heads.
         units: indices on the last axis (neurons at `mlp_post`), None for all; not at attention squares.
