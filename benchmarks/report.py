@@ -99,15 +99,19 @@ def rates(record: dict) -> str:
     )
 
 
-def section(title: str, where: dict, runs: dict[int, list[dict]], reference: str) -> str:
-    """The Markdown of one benchmark run."""
+def heading(title: str, where: dict) -> str:
+    """Title, command, date, machine and versions of a benchmark run."""
     processor = where["gpu"] or f"{where['cpu']}, {where['cores']} cores, {where['threads']} threads"
     versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items() if number)
-    parts = [
-        f"## {title}",
-        f"`{where['command']}`  \n{where['date']}; {processor}; "
-        f"load average {where['load_average']:.1f} at the start; Python {where['python']}, {versions}",
-    ]
+    return (
+        f"## {title}\n\n`{where['command']}`  \n{where['date']}; {processor}; "
+        f"load average {where['load_average']:.1f} at the start; Python {where['python']}, {versions}"
+    )
+
+
+def section(title: str, where: dict, runs: dict[int, list[dict]], reference: str) -> str:
+    """The Markdown of one benchmark run."""
+    parts = [heading(title, where)]
     for n_positions, records in runs.items():
         parts += [f"### {n_positions} tokens", table(records, reference)]
         parts += [
