@@ -4,10 +4,6 @@ All gains and biases are random, so that one that is left out or counted twice s
 """
 
 import importlib.util
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +24,7 @@ from mi_core.answers import choose_answer
 from mi_core.engine.holder import load_model
 from mi_core.model.model import LoadedModel
 from mi_core.tokens import tokenize
+from tests.conformance.oracles import ask
 from tests.words import word_tokenizer
 
 pytestmark = [
@@ -73,18 +70,8 @@ def token_ids(model: LoadedModel) -> tuple[int, int]:
 
 def oracle(folder: Path, model: LoadedModel) -> dict[str, np.ndarray]:
     answer, distractor = token_ids(model)
-    request, output = folder / "request.json", folder / "found.npz"
     asked = {"tokens": tokenize(model.tokenizer, PROMPT).ids, "answer": answer, "distractor": distractor}
-    request.write_text(json.dumps(asked), encoding="utf-8")
-    quiet = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    program = Path(__file__).with_name("transformer_lens_look_oracle.py")
-    done = subprocess.run(
-        [sys.executable, program, folder, request, output],
-        env={**os.environ, **quiet}, capture_output=True, text=True, timeout=100, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    with np.load(output, allow_pickle=False) as archive:
-        return dict(archive)
+    return ask("transformer_lens_look_oracle.py", folder, asked)
 
 
 @pytest.fixture(scope="module", params=list(CONFIGS))

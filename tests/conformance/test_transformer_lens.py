@@ -5,10 +5,6 @@ position, head), and read the logit difference at the last position.
 """
 
 import importlib.util
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +23,7 @@ from transformers import (
 
 from mi_core.engine import Base, Edit, Variant, build_model, run, sweep
 from mi_core.model.model import LoadedModel
+from tests.conformance.oracles import ask
 
 pytestmark = [
     pytest.mark.conformance,
@@ -63,18 +60,8 @@ def save_model(folder: Path, config: PreTrainedConfig) -> None:
 
 
 def oracle(folder: Path) -> dict[str, np.ndarray]:
-    request, output = folder / "request.json", folder / "grids.npz"
     asked = {"clean": CLEAN, "corrupted": CORRUPTED, "answer": ANSWER, "distractor": DISTRACTOR}
-    request.write_text(json.dumps({**asked, "dtype": "float32", "grids": list(GRIDS)}), encoding="utf-8")
-    quiet = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    program = Path(__file__).with_name("transformer_lens_oracle.py")
-    done = subprocess.run(
-        [sys.executable, program, folder, request, output],
-        env={**os.environ, **quiet}, capture_output=True, text=True, timeout=100, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    with np.load(output, allow_pickle=False) as archive:
-        return dict(archive)
+    return ask("transformer_lens_oracle.py", folder, {**asked, "dtype": "float32", "grids": list(GRIDS)})
 
 
 @pytest.fixture(scope="module", params=list(CONFIGS))
