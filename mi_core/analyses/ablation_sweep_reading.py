@@ -86,7 +86,7 @@ def ask(model: LoadedModel, inputs: Asked) -> Question:
     distractor = None if other is None else ReadToken(other.ids[0], other.pieces[0], other.text, "user")
     if distractor is not None and distractor.id == answer.id:
         raise InputError(
-            f"The distractor {distractor.text!r:.60} begins with the same token as the answer {answer.text!r:.60}",
+            f"The distractor {distractor.text!r:.60} begins with the token of the answer {answer.text!r:.60}",
             why="their difference would be zero", fix="Choose another distractor",
         )  # fmt: skip
     warnings = () if chosen is None else answer_warnings(chosen, other)

@@ -4,15 +4,15 @@
 
 Parts: every head; attention and MLP of every layer; every edge from the last token to a key (all heads of a
 layer, or single heads); every key, which nobody reads any more from a layer on (the token itself neither).
-A head or module is replaced by zero, by its mean over reference prompts, or by its value in a second prompt of
-equal length; edges are cut before the softmax, so the rest of the row still sums to 1 (a row without any key
+A head or module is replaced by zero, by its mean over reference prompts, or by its value in a second prompt
+of equal length; edges are cut before the softmax, so the rest of the row still sums to 1 (a row without any key
 left gives zero). All of it is read at the last position: KL is KL(baseline || edited), ranks count from 1.
 
 Noise floor: the median of |effect| over all cells that were run; half of the parts do no more. There is no
 other spread to go by: the runs have no randomness in them.
 
-Cost: two passes, the references, then one sweep; a part at layer l recomputes the layers from l on. The largest
-effect is computed again by a whole pass and compared.
+Cost: two passes, the references, then one sweep; a part at layer l recomputes the layers from l on. The
+largest effect is computed again by a whole pass and compared.
 """
 
 import time
@@ -181,8 +181,8 @@ def joint_ablation(
 ) -> JointAblationResult:
     """Each intervention of a list alone, and all of them together.
 
-    The sum of the single effects equals the joint effect where they do not interact: it is less than the joint
-    effect for parts that can stand in for each other, more for parts that do the same work one after the other.
+    The sum of the single effects equals the joint effect where they do not interact. Parts that can stand in
+    for each other have a larger joint effect; parts that do their work one after the other a smaller one.
 
     Args:
         model: a loaded model.

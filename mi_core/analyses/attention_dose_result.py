@@ -92,15 +92,15 @@ class AttentionDoseResult:
 
     @property
     def wished_dose(self) -> float | None:
-        """The level for `inputs.wished`; None without a wish, or where no level in the range has that effect."""
+        """The level for `inputs.wished`; None without a wish, or where the curve does not have that effect."""
         wished, metric = self.inputs.wished, self.inputs.metric
         return None if wished is None or metric not in self.metrics else self.dose_for(wished, metric)
 
     def to_frame(self) -> "pd.DataFrame":
         """Tidy table, one row per number.
 
-        Columns: what ("baseline" or "edited"), level, metric, value, effect, unit. The edge's own attention is
-        among the metrics.
+        Columns: what ("baseline" or "edited"), level, metric, value, effect, unit. The edge's own attention
+        is among the metrics.
         """
         import pandas as pd  # a third of a second; only tables need it
 

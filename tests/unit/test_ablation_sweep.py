@@ -1,4 +1,4 @@
-"""Sweeps of ablations: every cell is one ordinary run with the same edit, and the same as plain torch hooks."""
+"""Sweeps of ablations: every cell is one ordinary run with the same edit, and what plain torch hooks give."""
 
 import math
 from dataclasses import replace

@@ -11,7 +11,7 @@ from mi_core.analyses.ablation_sweep_run import joint_ablation
 from mi_core.analyses.attention_dose_inputs import LEVELS, AttentionDoseInputs
 from mi_core.analyses.attention_dose_result import AttentionDoseResult
 from mi_core.analyses.attention_dose_run import attention_dose
-from mi_core.engine import run
+from mi_core.engine import Edit, run
 from mi_core.errors import Cancelled, InputError
 from tests.attribution_cases import PROMPT, model_of
 from tests.words import word_tokenizer
@@ -51,8 +51,6 @@ def test_a_value_is_met_exactly_and_an_effect_by_hand():
     np.testing.assert_allclose(result.attention, [0, 0.3, 1], atol=1e-12)
     ids = torch.tensor([word_tokenizer()(PROMPT)["input_ids"]])
     seen = run(model, ids, capture=[("v", 2)])
-    from mi_core.engine import Edit
-
     z = Edit("z", 2, "set", (4,), (3,), value=seen["v", 2][0, 1:2, 3:4])
     logits = run(model, ids, edits=[z]).logits[0, -1]
     assert result.values[result.metrics.index("logit"), 2] == pytest.approx(
@@ -68,19 +66,10 @@ def test_an_edge_in_all_heads_and_layers():
     assert result.attention[1] == pytest.approx(result.base_attention, abs=1e-12)
 
 
-def made(effects: list[float]) -> AttentionDoseResult:
-    """A result with known effects on the logit."""
-    real = attention_dose(model_of(), replace(INPUTS, levels=(0.0, 1.0, 2.0, 4.0)))
-    values = real.values.copy()
-    index = real.metrics.index("logit")
-    values[index] = real.baseline[index] + np.array(effects)
-    return replace(real, values=values, baseline=real.baseline)
-
-
 def test_the_dose_for_an_effect_is_read_off_the_straight_lines():
-    result = replace(made([0, 0, 0, 0]), baseline=np.zeros(7))
+    real = attention_dose(model_of(), replace(INPUTS, levels=(0.0, 1.0, 2.0, 4.0)))
     values = np.tile([-1.0, 0.0, 2.0, 1.0], (7, 1))
-    result = replace(result, values=values)
+    result = replace(real, baseline=np.zeros(7), values=values)
     assert result.dose_for(-0.5, "logit") == pytest.approx(0.5)
     assert result.dose_for(1.0, "logit") == pytest.approx(1.5)  # the first of two
     assert result.dose_for(0.0, "logit") == 1.0
