@@ -171,6 +171,11 @@ ANALYSES: dict[str, Analysis] = {
         inputs="mi_core.analyses:NeuronPromptInputs",
         function="mi_core.analyses:neuron_prompt",
     ),
+    "generate": Analysis(
+        help="continue a prompt as the model is and while it is edited, side by side",
+        inputs="mi_core.analyses:GenerationInputs",
+        function="mi_core.analyses:generation",
+    ),
     "attribution": Analysis(
         help="split the answer's logit into what embedding, attention, MLPs, heads and neurons contribute",
         inputs="mi_core.analyses:AttributionInputs",

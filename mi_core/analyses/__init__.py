@@ -21,6 +21,8 @@ from mi_core.analyses.causal_trace_parts import AnswerTokens, Check, PlanFigures
 from mi_core.analyses.causal_trace_result import CausalTraceResult, Step
 from mi_core.analyses.composition_result import COMPOSITION_KINDS, CompositionInputs, CompositionResult
 from mi_core.analyses.copying_scores_result import CopyingScoresInputs, CopyingScoresResult
+from mi_core.analyses.generation_inputs import GenerationInputs
+from mi_core.analyses.generation_result import GenerationResult
 from mi_core.analyses.head_scores_inputs import HeadScoresInputs
 from mi_core.analyses.head_scores_result import HeadScoresResult
 from mi_core.analyses.head_views_result import HeadViewsInputs, HeadViewsResult
@@ -28,6 +30,8 @@ from mi_core.analyses.inspect_inputs import InspectInputs
 from mi_core.analyses.inspect_result import InspectResult
 from mi_core.analyses.inspect_weight_inputs import InspectWeightInputs
 from mi_core.analyses.inspect_weight_result import InspectWeightResult
+from mi_core.analyses.knockout_inputs import KnockoutInputs
+from mi_core.analyses.knockout_result import KnockoutResult
 from mi_core.analyses.logit_lens_inputs import (
     LENS_SITES,
     STATISTIC_INFO,
@@ -61,10 +65,12 @@ if TYPE_CHECKING:
     from mi_core.analyses.causal_trace_run import causal_trace, causal_trace_plan
     from mi_core.analyses.composition_run import composition, composition_seconds
     from mi_core.analyses.copying_scores_run import copying_scores, copying_seconds
+    from mi_core.analyses.generation_run import generation
     from mi_core.analyses.head_scores_run import head_scores, head_scores_seconds
     from mi_core.analyses.head_views_run import head_views
     from mi_core.analyses.inspect_run import inspect_cost, inspect_model
     from mi_core.analyses.inspect_weight_run import inspect_weight, inspect_weight_cost
+    from mi_core.analyses.knockout_run import knockout
     from mi_core.analyses.logit_lens_run import logit_lens
     from mi_core.analyses.logit_lens_steps_run import logit_lens_steps
     from mi_core.analyses.neuron_prompt_run import neuron_prompt
@@ -105,6 +111,8 @@ __all__ = [
     "CompositionResult",
     "CopyingScoresInputs",
     "CopyingScoresResult",
+    "GenerationInputs",
+    "GenerationResult",
     "HeadScoresInputs",
     "HeadScoresResult",
     "HeadViewsInputs",
@@ -113,6 +121,8 @@ __all__ = [
     "InspectResult",
     "InspectWeightInputs",
     "InspectWeightResult",
+    "KnockoutInputs",
+    "KnockoutResult",
     "LensWord",
     "LogitLensInputs",
     "LogitLensResult",
@@ -152,6 +162,7 @@ __all__ = [
     "composition_seconds",
     "copying_scores",
     "copying_seconds",
+    "generation",
     "head_scores",
     "head_scores_seconds",
     "head_views",
@@ -159,6 +170,7 @@ __all__ = [
     "inspect_model",
     "inspect_weight",
     "inspect_weight_cost",
+    "knockout",
     "lenses_of",
     "logit_lens",
     "logit_lens_steps",
@@ -184,6 +196,7 @@ _NEEDS_TORCH = {
     "composition_seconds": "mi_core.analyses.composition_run",
     "copying_scores": "mi_core.analyses.copying_scores_run",
     "copying_seconds": "mi_core.analyses.copying_scores_run",
+    "generation": "mi_core.analyses.generation_run",
     "head_views": "mi_core.analyses.head_views_run",
     "attention_patterns": "mi_core.analyses.attention_run",
     "head_scores": "mi_core.analyses.head_scores_run",
@@ -191,6 +204,7 @@ _NEEDS_TORCH = {
     "window_around": "mi_core.analyses.attention_run",
     "inspect_weight": "mi_core.analyses.inspect_weight_run",
     "inspect_weight_cost": "mi_core.analyses.inspect_weight_run",
+    "knockout": "mi_core.analyses.knockout_run",
     "lenses_of": "mi_core.analyses.tuned_lens_store",
     "open_lens": "mi_core.analyses.tuned_lens_store",
     "save_lens": "mi_core.analyses.tuned_lens_store",

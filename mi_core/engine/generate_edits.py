@@ -12,6 +12,7 @@ that nothing that was computed once depends on what comes later. That is what ma
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 
 from torch import Tensor
@@ -67,16 +68,23 @@ def live_edits(
 def _at(edit: Edit, positions: tuple[int, ...], n_keys: int) -> Edit:
     """The edit at these positions (queries); keys that were left open are the first `n_keys`."""
     keys = edit.keys if edit.keys is not None or not edit.square else tuple(range(n_keys))
-    return Edit(
-        edit.site,
-        edit.layer,
-        edit.operation,
-        positions,
-        edit.heads,
-        edit.units,
-        keys,
-        edit.value,
-    )
+    return replace(edit, positions=positions, keys=keys)
+
+
+def by_position(edit: Edit) -> bool:
+    """Whether an edit of all positions has one value per token of the prompt, and so none for others."""
+    value = edit.value
+    if edit.positions is not None or not isinstance(value, Tensor):
+        return False
+    from_end = 2 if edit.square else len(site(edit.site).axes)
+    open_axes = [from_end, 1] if edit.square and edit.keys is None else [from_end]
+    return any(value.dim() >= back and value.shape[-back] > 1 for back in open_axes)
+
+
+def pinned_to_prompt(edits: Sequence[Edit], n_prompt: int) -> list[Edit]:
+    """The same edits, those with a value for each token of the prompt at the prompt's positions only."""
+    prompt = tuple(range(n_prompt))
+    return [replace(edit, positions=prompt) if by_position(edit) else edit for edit in edits]
 
 
 def _check_grows(edit: Edit) -> None:
@@ -85,12 +93,7 @@ def _check_grows(edit: Edit) -> None:
     Raises:
         EditError: it does.
     """
-    value = edit.value
-    if not isinstance(value, Tensor):
-        return
-    from_end = 2 if edit.square else len(site(edit.site).axes)
-    open_axes = [from_end, 1] if edit.square and edit.keys is None else [from_end]
-    if any(value.dim() >= back and value.shape[-back] > 1 for back in open_axes):
+    if by_position(edit):
         raise EditError(
             f"The value of the edit at {edit.site!r} has one entry per token of the prompt",
             why="it would also act on new tokens, for which it has none",

@@ -132,6 +132,22 @@ BIBTEX: Mapping[str, str] = {
   eprint = {2004.10102},
   archiveprefix = {arXiv}
 }""",
+    "turner2023activation": """@misc{turner2023activation,
+  title = {Steering Language Models With Activation Engineering},
+  author = {Turner, Alexander Matt and Thiergart, Lisa and Leech, Gavin and Udell, David and Vazquez, Juan J.
+    and Mini, Ulisse and MacDiarmid, Monte},
+  year = {2023},
+  eprint = {2308.10248},
+  archiveprefix = {arXiv}
+}""",
+    "geva2023dissecting": """@inproceedings{geva2023dissecting,
+  title = {Dissecting Recall of Factual Associations in Auto-Regressive Language Models},
+  author = {Geva, Mor and Bastings, Jasmijn and Filippova, Katja and Globerson, Amir},
+  booktitle = {Proceedings of EMNLP},
+  year = {2023},
+  eprint = {2304.14767},
+  archiveprefix = {arXiv}
+}""",
     "jain2019attention": """@inproceedings{jain2019attention,
   title = {Attention is not Explanation},
   author = {Jain, Sarthak and Wallace, Byron C.},
