@@ -116,7 +116,7 @@ class Effects:
         self.reader = Reader((question.answer.id,), other, logits)
         numbers = to_numpy(self.reader(logits[None, None]))
         self.top = int(numbers["top1"][0, 0])
-        self.baseline: Float[np.ndarray, metric] = self.values(numbers)[:, 0]
+        self.baseline = self.values(numbers)[:, 0]
 
     def whole_pass(self, model: LoadedModel, edits: Sequence[Edit]) -> Float[np.ndarray, "metric"]:
         """The numbers of one variant by an ordinary forward pass: a second way to the same."""

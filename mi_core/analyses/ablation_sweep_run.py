@@ -5,8 +5,8 @@
 Parts: every head; attention and MLP of every layer; every edge from the last token to a key (all heads of a
 layer, or single heads); every key, which nobody reads any more from a layer on (the token itself neither).
 A head or module is replaced by zero, by its mean over reference prompts, or by its value in a second prompt
-of equal length; edges are cut before the softmax, so the rest of the row still sums to 1 (a row without any key
-left gives zero). All of it is read at the last position: KL is KL(baseline || edited), ranks count from 1.
+of equal length. Edges are cut before the softmax, so the rest of the row still sums to 1; a row without any
+key left gives zero. All of it is read at the last position: KL is KL(baseline || edited), ranks count from 1.
 
 Noise floor: the median of |effect| over all cells that were run; half of the parts do no more. There is no
 other spread to go by: the runs have no randomness in them.

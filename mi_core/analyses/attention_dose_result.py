@@ -92,7 +92,7 @@ class AttentionDoseResult:
 
     @property
     def wished_dose(self) -> float | None:
-        """The level for `inputs.wished`; None without a wish, or where the curve does not have that effect."""
+        """The level for `inputs.wished`; None without a wish, or where the curve never has that effect."""
         wished, metric = self.inputs.wished, self.inputs.metric
         return None if wished is None or metric not in self.metrics else self.dose_for(wished, metric)
 

@@ -276,7 +276,7 @@ def test_inputs_that_make_no_sense_are_refused(changes, said):
         ({"mode": "mean", "reference": "nowhere"}, "no reference set 'nowhere'"),
         ({"interventions": "L1H9:zero"}, "no head 9"),
         ({"interventions": "L1H2:vanish"}, "L1H2:vanish"),
-        ({"distractor": " Paris"}, "same token as the answer"),
+        ({"distractor": " Paris"}, "token of the answer"),
     ],
 )
 def test_what_the_model_does_not_have_is_named(changes, said):
