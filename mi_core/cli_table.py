@@ -176,6 +176,26 @@ ANALYSES: dict[str, Analysis] = {
         inputs="mi_core.analyses:GenerationInputs",
         function="mi_core.analyses:generation",
     ),
+    "head-sweep": Analysis(
+        help="take every head (or module, edge, key) out, one at a time, and see what the answer loses",
+        inputs="mi_core.analyses:AblationSweepInputs",
+        function="mi_core.analyses:ablation_sweep",
+    ),
+    "joint-ablation": Analysis(
+        help="each intervention of a list alone, and all of them together",
+        inputs="mi_core.analyses:JointAblationInputs",
+        function="mi_core.analyses:joint_ablation",
+    ),
+    "attention-dose": Analysis(
+        help="turn the attention of one edge up and down, and see what the answer does",
+        inputs="mi_core.analyses:AttentionDoseInputs",
+        function="mi_core.analyses:attention_dose",
+    ),
+    "knockout": Analysis(
+        help="run a prompt with heads, edges, layers or neurons cut, zeroed, scaled or replaced",
+        inputs="mi_core.analyses:KnockoutInputs",
+        function="mi_core.analyses:knockout",
+    ),
     "attribution": Analysis(
         help="split the answer's logit into what embedding, attention, MLPs, heads and neurons contribute",
         inputs="mi_core.analyses:AttributionInputs",

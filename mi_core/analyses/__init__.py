@@ -7,6 +7,14 @@ for.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mi_core.analyses.ablation_sweep_inputs import (
+    EFFECT_METRICS,
+    AblationSweepInputs,
+    JointAblationInputs,
+)
+from mi_core.analyses.ablation_sweep_result import AblationSweepResult, JointAblationResult
+from mi_core.analyses.attention_dose_inputs import AttentionDoseInputs
+from mi_core.analyses.attention_dose_result import AttentionDoseResult
 from mi_core.analyses.attention_inputs import HEAD_METRICS, SHOWS, AttentionInputs
 from mi_core.analyses.attention_result import AttentionResult
 from mi_core.analyses.attribution_inputs import AttributionInputs
@@ -58,6 +66,8 @@ from mi_core.analyses.tuned_lens_inputs import TunedLensSaveInputs, TunedLensTra
 from mi_core.analyses.tuned_lens_result import TunedLensTrainResult
 
 if TYPE_CHECKING:
+    from mi_core.analyses.ablation_sweep_run import ablation_sweep, ablation_sweep_plan, joint_ablation
+    from mi_core.analyses.attention_dose_run import attention_dose
     from mi_core.analyses.attention_run import attention_patterns, window_around
     from mi_core.analyses.attribution_patching_run import attribution_patching, attribution_patching_seconds
     from mi_core.analyses.attribution_run import attribution
@@ -85,6 +95,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMPOSITION_KINDS",
+    "EFFECT_METRICS",
     "HEAD_METRICS",
     "KINDS",
     "KIND_LABELS",
@@ -94,8 +105,12 @@ __all__ = [
     "SHOWS",
     "STATISTICS",
     "STATISTIC_INFO",
+    "AblationSweepInputs",
+    "AblationSweepResult",
     "Agreement",
     "AnswerTokens",
+    "AttentionDoseInputs",
+    "AttentionDoseResult",
     "AttentionInputs",
     "AttentionResult",
     "AttributionInputs",
@@ -121,6 +136,8 @@ __all__ = [
     "InspectResult",
     "InspectWeightInputs",
     "InspectWeightResult",
+    "JointAblationInputs",
+    "JointAblationResult",
     "KnockoutInputs",
     "KnockoutResult",
     "LensWord",
@@ -150,7 +167,10 @@ __all__ = [
     "TunedLensSaveInputs",
     "TunedLensTrainInputs",
     "TunedLensTrainResult",
+    "ablation_sweep",
+    "ablation_sweep_plan",
     "agreement",
+    "attention_dose",
     "attention_patterns",
     "attribution",
     "attribution_patching",
@@ -170,6 +190,7 @@ __all__ = [
     "inspect_model",
     "inspect_weight",
     "inspect_weight_cost",
+    "joint_ablation",
     "knockout",
     "lenses_of",
     "logit_lens",
@@ -189,6 +210,10 @@ __all__ = [
 ]
 
 _NEEDS_TORCH = {
+    "ablation_sweep": "mi_core.analyses.ablation_sweep_run",
+    "ablation_sweep_plan": "mi_core.analyses.ablation_sweep_run",
+    "attention_dose": "mi_core.analyses.attention_dose_run",
+    "joint_ablation": "mi_core.analyses.ablation_sweep_run",
     "attribution": "mi_core.analyses.attribution_run",
     "attribution_patching": "mi_core.analyses.attribution_patching_run",
     "attribution_patching_seconds": "mi_core.analyses.attribution_patching_run",
