@@ -21,8 +21,8 @@ TEXT_READING = (
     "every step. Grey = both have the same token at this step. Coloured = changed; the colour is -log P "
     "of the token in nats, for the model that wrote it, before temperature and top_p. Texts are compared "
     "step by step: after the first difference nothing is realigned, so one inserted word marks all that "
-    "follows. The framed token is the least likely changed one of its line; its number stands before the line. "
-    "With temperature above 0 both texts draw the same random number at each step."
+    "follows. The framed token is the least likely changed one of its line; its number stands before the "
+    "line. With temperature above 0 both texts draw the same random number at each step."
 )
 KL_READING = (
     "At each step both models have read the prompt and the same tokens: the default continuation so far. "
@@ -64,7 +64,7 @@ def kl_figure(result: GenerationResult) -> Figure:
     count = int(np.isfinite(result.kl).sum())
     caption = (
         f"KL(default || edited) at each step of the default continuation of {quoted(result.inputs.prompt)}, "
-        f"n = {len(result.seeds)} seeds, {count} steps, in nats; 0 = the edit changes nothing at this step. "
+        f"n = {count} steps of {_texts(len(result.seeds))}, in nats; 0 = the edit changes nothing there. "
         f"Edits: {edits_sentence(result)}. {model_sentence(result.provenance)}"
     )
     return analysis_figure(
@@ -94,6 +94,10 @@ def _sampling(result: GenerationResult, row: int) -> str:
     if asked.temperature == 0:
         return "greedy"
     return f"temperature {asked.temperature:g}, top_p {asked.top_p:g}, seed {result.seeds[row]}"
+
+
+def _texts(count: int) -> str:
+    return "one text" if count == 1 else f"{count} texts (one per seed)"
 
 
 def _ended(stop: str) -> str:

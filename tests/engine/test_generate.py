@@ -42,6 +42,8 @@ def kinds(model: LoadedModel) -> Iterator[tuple[str, list[Edit], Any]]:
     yield "column", *fixed([Edit("pattern", 1, "mask", keys=(2,))])
     yield "edge", *fixed([Edit("pattern", 2, "mask", (5,), (1,), keys=(2,))])
     yield "set after the softmax", *fixed([Edit("pattern", 2, "set", heads=(1,), keys=(0,), value=0.7)])
+    yield "edge scaled", *fixed([Edit("pattern", 1, "scale_edges", keys=(2,), value=0.3)])
+    yield "edge set", *fixed([Edit("pattern", 1, "set_edges", (5,), (1,), keys=(2,), value=0.7)])
     yield (
         "embed noise",
         [Edit("embed", None, "add", tuple(range(7)), value=clouds)],
