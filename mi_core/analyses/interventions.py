@@ -1,7 +1,7 @@
 """Interventions: one text form, and the engine edits that it stands for.
 
-Grammar: `interventions_grammar`; the edits: `interventions_compile`; where means and values of a second prompt
-come from: `interventions_reference`.
+Grammar: `interventions_grammar`; the edits: `interventions_compile`; where means and the values of a second
+prompt come from: `interventions_reference`.
 """
 
 from mi_core.analyses.interventions_compile import MIN_REFERENCE, Reference, compile_edits

@@ -49,7 +49,6 @@ REFERENCES: dict[str, tuple[str, ...]] = {
 """Name -> prompts; at least `MIN_REFERENCE` each."""
 
 
-
 def reference_of(
     model: "LoadedModel",
     name: str,

@@ -60,7 +60,7 @@ def pattern_map(
     """
     panels, rows, columns, colours = _pattern_parts(result, heads, views)
     outlined = None if chosen is None else (panels[0].key, *chosen)
-    return _plain_future(heatmap(panels, rows, columns, colours, chosen=outlined))
+    return plain_future(heatmap(panels, rows, columns, colours, chosen=outlined))
 
 
 def describe_pattern(
@@ -118,7 +118,7 @@ def token_axis(result: AttentionResult, field: str, title: str, side: Side = "a"
     return Axis(field, title, labels, ids=tuple(range(start, end)))
 
 
-def _plain_future(spec: Spec) -> Spec:
+def plain_future(spec: Spec) -> Spec:
     """Grey ground instead of a hatched cell for every key that a query cannot see or that is masked."""
     grid, *rest = spec["layer"]
     ground = mark_layer("panels", "rect", "missing")

@@ -12,6 +12,7 @@ from streamlit.navigation.page import StreamlitPage
 from pages.shared import (
     attention_fields,
     attribution_fields,
+    knockout_fields,
     lens_fields,
     model_circuits_fields,
     model_fields,
@@ -112,6 +113,15 @@ PAGES = (
         "Where does the model keep what it needs for its answer?",
         tuple(trace_fields.FIELDS),
         subject=True,
+        second="equal",
+    ),
+    PageCard(
+        "knockout",
+        "Knock-out",
+        "Intervene",
+        ":material/content_cut:",
+        "What changes when heads, edges, neurons or layers are taken away?",
+        tuple(knockout_fields.FIELDS),
         second="equal",
     ),
     PageCard(

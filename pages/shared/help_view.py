@@ -9,6 +9,7 @@ from mi_core.model.families import FAMILIES
 from mi_core.sites import SITES
 from pages.shared.attention_text import ATTENTION_METHOD
 from pages.shared.attribution_text import ATTRIBUTION_METHOD, PATCHING_METHOD
+from pages.shared.knockout_text import KNOCKOUT_METHOD
 from pages.shared.lens_text import LENS_METHOD
 from pages.shared.method_text import AVERAGE_METHOD, TRACE_METHOD
 from pages.shared.model_circuits_text import CIRCUITS_METHOD
@@ -66,6 +67,9 @@ def draw_methods() -> None:
     with st.container(border=True):
         st.subheader("Causal trace")
         st.markdown(TRACE_METHOD)
+    with st.container(border=True):
+        st.subheader("Knock-out")
+        st.markdown(KNOCKOUT_METHOD)
     with st.container(border=True):
         st.subheader("Average over a prompt set")
         st.markdown(AVERAGE_METHOD)
