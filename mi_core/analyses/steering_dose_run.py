@@ -1,0 +1,164 @@
+"""Dose-response: how much of a vector does it take?
+
+    x[p] -> x[p] + c v     at one site and layer, at the chosen tokens p, for every coefficient c
+    effect[c] = metric(steered run) - metric(baseline), read at the last position
+    ratio[c]  = ||c v|| / median over the steered tokens of ||x[p]||,   x = the state after the layer
+    control   = the same doses of random directions (normal, scaled to ||v||)
+    off the distribution: ||c v|| above the median distance between the states of two tokens of the prompt
+
+The dose for a wished value is looked up on straight lines between neighbouring doses, and never outside them.
+Source: Turner et al. 2023 (arXiv 2308.10248). Cost: the passes that make the vector, and one sweep of
+(1 + controls) x doses runs that share everything before the edit, and three whole passes for the checks. A
+dose of 0 is not run: it is the baseline.
+"""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from mi_core.analyses.ablation_sweep_reading import Effects, Question, ask
+from mi_core.analyses.causal_trace_checks import TOLERANCE
+from mi_core.analyses.causal_trace_parts import Check
+from mi_core.analyses.causal_trace_result import Step
+from mi_core.analyses.steering_dose_result import SteeringDoseResult
+from mi_core.analyses.steering_inputs import SteeringInputs
+from mi_core.analyses.steering_make import add, layer_of, positions_of, steering_vector
+from mi_core.engine import Variant, observe, sweep
+from mi_core.model.model import LoadedModel
+from mi_core.provenance import Provenance
+
+OnStep = Callable[[Step[SteeringDoseResult]], None]
+MAX_PAIRS = 256  # tokens whose distances are taken; of longer prompts every k-th
+
+
+def steering_dose(
+    model: LoadedModel, inputs: SteeringInputs, *, on_step: OnStep | None = None
+) -> SteeringDoseResult:
+    """The dose curve of a steering vector; the module docstring has the formulas.
+
+    Args:
+        model: a loaded model.
+        inputs: vector, place, doses, what is read.
+        on_step: told of progress; may raise `Cancelled` to stop.
+
+    Returns:
+        The complete result; after `Cancelled` in the sweep, what was done until then (`result.cancelled`).
+
+    Raises:
+        InputError: vector, layer or tokens do not fit the model or the prompt.
+        SiteMissing: the model does not have the site.
+    """
+    started = time.perf_counter()
+    question, vector, layer = ask(model, inputs), steering_vector(model, inputs), layer_of(model, inputs)
+    positions = positions_of(inputs, len(question.prompt))
+    own = vector.at(layer)
+    directions = np.stack([own, *random_directions(own, inputs.controls, inputs.seed)])
+    effects = Effects(model, question)
+    live = [index for index, dose in enumerate(inputs.coefficients) if dose != 0]
+    doses = [inputs.coefficients[index] for index in live]
+    edits = [
+        (add(inputs.site, layer, positions, direction, dose),) for direction in directions for dose in doses
+    ]
+
+    def tick(share: float) -> None:
+        if on_step is not None:
+            on_step(Step(int(share * len(edits)), len(edits), None, None, "doses"))
+
+    tick(0.0)
+    outcome = sweep(model, effects.base, [Variant(one) for one in edits], read=effects.reader, on_tick=tick)
+    found = np.full((len(question.metrics), len(edits)), np.nan)
+    if outcome.done.any():
+        found[:, outcome.done] = effects.values({k: v[outcome.done] for k, v in outcome.values.items()})
+    values = np.tile(effects.baseline[:, None, None], (1, len(directions), len(inputs.coefficients)))
+    values[:, :, live] = found.reshape(len(question.metrics), len(directions), len(live))
+    nothing = add(inputs.site, layer, positions, own, 0.0)
+    checks = [
+        _zero(effects.whole_pass(model, ()), effects.whole_pass(model, (nothing,))), _lengths(directions),
+    ]  # fmt: skip
+    if doses and not outcome.cancelled:
+        farthest = int(np.abs(doses).argmax())
+        again = effects.whole_pass(model, edits[farthest])
+        checks.append(_whole(question, found[:, farthest], again, TOLERANCE[model.dtype]))
+    states = observe(model, question.prompt.ids, ["resid_post"])["resid_post", layer].double()
+    norm = vector.norm(layer)
+    typical = float(states[list(positions)].norm(dim=-1).median())
+    ratio = np.abs(np.array(inputs.coefficients)) * norm / max(typical, 1e-30)
+    spread = _spread(states) / max(typical, 1e-30) if len(question.prompt) > 1 else 1.0
+    return SteeringDoseResult(
+        inputs=inputs,
+        provenance=Provenance.of(model, seed=inputs.seed),
+        tokens=question.prompt.tokens,
+        answer=question.answer,
+        distractor=question.distractor,
+        made=vector.made,
+        layer=layer,
+        positions=positions,
+        metrics=question.metrics,
+        baseline=effects.baseline,
+        values=values[:, 0],
+        controls=values[:, 1:],
+        ratio=ratio,
+        norm=norm,
+        spread=spread,
+        warnings=_warnings(question, inputs, ratio, spread),
+        checks=tuple(checks),
+        seconds=time.perf_counter() - started,
+        cancelled=outcome.cancelled,
+    )
+
+
+def random_directions(
+    vector: Float[np.ndarray, "d_model"], count: int, seed: int
+) -> Float[np.ndarray, "count d_model"]:
+    """Directions drawn evenly from the sphere, each as long as the vector."""
+    drawn = np.random.default_rng(seed).standard_normal((count, len(vector)))
+    lengths = np.linalg.norm(drawn, axis=1, keepdims=True)
+    return (drawn / lengths * np.linalg.norm(vector.astype(np.float64))).astype(np.float64)
+
+
+def _spread(states: torch.Tensor) -> float:
+    """Median distance between the states of two tokens."""
+    step = -(-len(states) // MAX_PAIRS)
+    chosen = states[::step]
+    away = torch.cdist(chosen, chosen)
+    rows, columns = torch.triu_indices(len(chosen), len(chosen), offset=1)
+    return float(away[rows, columns].median())
+
+
+def _zero(baseline: Float[np.ndarray, "metric"], nothing: Float[np.ndarray, "metric"]) -> Check:
+    """Two whole passes: one without an edit, one that adds a dose of 0."""
+    worst = float(np.abs(nothing - baseline).max())
+    detail = f"largest difference of two whole passes {worst:.1e}"
+    return Check("adding a dose of 0 is the baseline, bit for bit", worst == 0.0, detail)
+
+
+def _lengths(directions: Float[np.ndarray, "run d_model"]) -> Check:
+    lengths = np.linalg.norm(directions.astype(np.float64), axis=1)
+    worst = float(np.abs(lengths / lengths[0] - 1).max())
+    detail = f"{len(lengths) - 1} directions, largest relative difference {worst:.1e}"
+    return Check("random directions are as long as the vector", worst < 1e-6, detail)
+
+
+def _whole(
+    question: Question, swept: Float[np.ndarray, "metric"], again: Float[np.ndarray, "metric"], near: float
+) -> Check:
+    kept = [i for i, name in enumerate(question.metrics) if name in ("probability", "log_probability", "logit", "kl")]
+    worst = float((np.abs(swept - again)[kept] / np.maximum(1.0, np.abs(again[kept]))).max())
+    detail = f"largest relative difference {worst:.1e}"
+    return Check("the largest dose equals a whole forward pass", worst <= near, detail)
+
+
+def _warnings(
+    question: Question, inputs: SteeringInputs, ratio: Float[np.ndarray, "dose"], spread: float
+) -> tuple[str, ...]:
+    off = [f"{dose:g}" for dose, one in zip(inputs.coefficients, ratio, strict=True) if one > spread]
+    if not off:
+        return question.warnings
+    said = (
+        f"Off the distribution at {', '.join(off[:8])}{' and more' if len(off) > 8 else ''}: there the vector "
+        f"is longer than {spread:.2g} times the state, the median distance between two tokens of this prompt."
+    )
+    return (*question.warnings, said)
