@@ -114,14 +114,22 @@ def _heads() -> dict[tuple[int, int], _Head]:
     any_name = names.sum(0, keepdims=True)
     any_seen = SPACE["seen"][NAME_TOKENS].sum(0, keepdims=True)
     return {
-        (0, 0): _Head().match(position[1:], position[:-1], 6.0).move(words, SPACE["previous"][WORD_TOKENS], 0.1),
+        (0, 0): _Head()
+        .match(position[1:], position[:-1], 6.0)
+        .move(words, SPACE["previous"][WORD_TOKENS], 0.1),
         (0, 1): _Head()
         .match(words, words)
         .match(position, position, -6.0)
         .rest()
         .move(words, SPACE["seen"][WORD_TOKENS], 0.1),
-        (1, 0): _Head().match(words, SPACE["previous"][WORD_TOKENS]).rest().move(words, out[WORD_TOKENS], 0.1),
-        (1, 1): _Head().match(ends, any_seen).rest().move(SPACE["seen"][NAME_TOKENS], SPACE["inhibited"], 0.15),
+        (1, 0): _Head()
+        .match(words, SPACE["previous"][WORD_TOKENS])
+        .rest()
+        .move(words, out[WORD_TOKENS], 0.1),
+        (1, 1): _Head()
+        .match(ends, any_seen)
+        .rest()
+        .move(SPACE["seen"][NAME_TOKENS], SPACE["inhibited"], 0.15),
         (2, 0): _Head()
         .match(ends, any_name)
         .match(SPACE["inhibited"], names, -6.0)
@@ -136,7 +144,7 @@ def _heads() -> dict[tuple[int, int], _Head]:
         .match(ends, any_name)
         .match(SPACE["inhibited"] + out[NAME_TOKENS], names, -6.0)
         .rest()
-        .move(names, out[NAME_TOKENS], 0.2),
+        .move(names, out[NAME_TOKENS], 0.1),
     }
 
 

@@ -19,64 +19,21 @@ and receiver; for "logits" a sweep that runs one token per sender.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mi_core.analyses.attribution_inputs import head_name, parse_head
+from mi_core.analyses.attribution_inputs import head_name
+from mi_core.analyses.path_patching_names import Head, Mlps, Part, Receiver
 from mi_core.analyses.path_patching_rows import ROWS_AT_ONCE, Group, heads_written
 from mi_core.engine import Base, Edit, Variant, run, sweep
-from mi_core.errors import Cancelled, InputError
+from mi_core.errors import Cancelled
 from mi_core.model.model import LoadedModel
-
-Part = Literal["q", "k", "v"]
-Mlps = Literal["recomputed", "frozen"]
-Head = tuple[int, int]
-LOGITS = "logits"
 
 Tick = Callable[[str], None]
 """Told of every part of the work that is done; may raise Cancelled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Receiver:
-    """Where a path ends.
-
-    Attributes:
-        layer: of the head; None for the logits.
-        head: of the receiver.
-        part: its query, key or value.
-    """
-
-    layer: int | None = None
-    head: int = 0
-    part: Part = "q"
-
-    @property
-    def text(self) -> str:
-        """As it is typed: "L9H6.q" or "logits"."""
-        return LOGITS if self.layer is None else f"{head_name(self.layer, self.head)}.{self.part}"
-
-
-def parse_receiver(text: str) -> Receiver:
-    """The inverse of `Receiver.text`.
-
-    Raises:
-        InputError: the text names no receiver.
-    """
-    if text == LOGITS:
-        return Receiver()
-    name, _, part = text.partition(".")
-    if part not in get_args(Part):
-        raise InputError(
-            f"{text[:40]!r} names no receiver",
-            fix="Write a head and what enters it, such as L9H6.q (query), L9H6.k or L9H6.v, or: logits",
-        )
-    layer, head = parse_head(name)
-    return Receiver(layer, head, part)  # type: ignore[arg-type]  # one of the three letters
 
 
 def kv_group(model: LoadedModel, receiver: Receiver) -> tuple[Head, ...]:

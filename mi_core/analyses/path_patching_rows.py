@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mi_core.analyses.shares import student_t
 from mi_core.engine import run
 from mi_core.errors import InputError
 from mi_core.metrics import exact_logits
@@ -93,19 +92,6 @@ def counterfactual_scores(model: LoadedModel, group: Group) -> Float[np.ndarray,
 def _scores(model: LoadedModel, group: Group, tokens: Tensor) -> np.ndarray:
     logits = torch.cat([run(model, part, last=1).logits[:, -1] for part in tokens.split(ROWS_AT_ONCE)])
     return group.difference(logits[None])[0].cpu().numpy()
-
-
-def mean_band(
-    samples: Float[np.ndarray, "prompt *rest"],
-) -> tuple[Float[np.ndarray, "*rest"], Float[np.ndarray, "*rest"], Float[np.ndarray, "*rest"]]:
-    """Mean over prompts and its 95 % band: mean -+ t(0.975, n - 1) s / sqrt(n); NaN ends for one prompt."""
-    n = len(samples)
-    mean = samples.mean(0)
-    if n < 2:
-        nothing = np.full_like(mean, np.nan)
-        return mean, nothing, nothing
-    half = student_t(n - 1) * samples.std(0, ddof=1) / np.sqrt(n)
-    return mean, mean - half, mean + half
 
 
 def gather(parts: Sequence[np.ndarray], groups: Sequence[Group], axis: int = -1) -> np.ndarray:

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mi_core.analyses.path_patching_paths import Paths, Receiver, kv_group, parse_receiver
-from mi_core.analyses.path_patching_rows import Group, gather, mean_band
+from mi_core.analyses.path_patching_bands import mean_band
+from mi_core.analyses.path_patching_names import Receiver, parse_receiver
+from mi_core.analyses.path_patching_paths import Paths, kv_group
+from mi_core.analyses.path_patching_rows import Group, gather
 from mi_core.errors import InputError
 from mi_core.model.model import LoadedModel
 from tests.tiny import N_LAYERS, tiny, tokens

@@ -1,0 +1,63 @@
+"""What a user chooses when a circuit is tested."""
+
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from mi_core.analyses.attribution_inputs import MAX_NAMED, parse_head
+from mi_core.analyses.head_classes_inputs import Ablation
+from mi_core.analyses.path_patching_inputs import check_task
+from mi_core.analyses.plain import check_choice, check_whole, inputs_from_dict, inputs_to_dict
+from mi_core.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitTestInputs:
+    """A circuit of heads and the task it should do.
+
+    Attributes:
+        heads: names such as "L9H6".
+        task: name of the task.
+        n: how many prompts.
+        seed: of the prompts and of the draws of subsets and random circuits.
+        ablation: what an ablated head's output becomes: "mean" over the counterfactual prompts of one form,
+            "resample" = its own counterfactual prompt's, or "zero".
+        subsets: how many random parts of the circuit are taken out, for completeness.
+        controls: how many random circuits of the same size are tried.
+    """
+
+    heads: tuple[str, ...]
+    task: str = "ioi"
+    n: int = 40
+    seed: int = 0
+    ablation: Ablation = "mean"
+    subsets: int = 12
+    controls: int = 20
+
+    def __post_init__(self) -> None:
+        """Refuse what is no circuit; whether the model has these heads is checked when it is known."""
+        if isinstance(self.heads, list):  # hashable, whoever wrote [..] in a notebook
+            object.__setattr__(self, "heads", tuple(self.heads))
+        check_task(self.task, self.n, self.seed)
+        check_choice("ablation", self.ablation, get_args(Ablation))
+        check_whole("number of subsets", self.subsets, 0, 200)
+        check_whole("number of random circuits", self.controls, 0, 200)
+        if not self.heads:
+            raise InputError("The circuit has no heads", fix="Name at least one, such as L9H6")
+        places = [parse_head(name) for name in self.heads]
+        if len(set(places)) < len(places):
+            raise InputError("A head was named twice")
+        if len(places) > MAX_NAMED:
+            raise InputError(f"{len(places)} heads were named", fix=f"Name at most {MAX_NAMED}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, one per field."""
+        return inputs_to_dict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "CircuitTestInputs":
+        """The inverse of `to_dict`.
+
+        Raises:
+            InputError: an unknown field, or a value that `CircuitTestInputs` refuses.
+        """
+        return inputs_from_dict(cls, values, "circuit test")
