@@ -27,6 +27,8 @@ from mi_core.analyses.causal_trace_average_types import CausalTraceAverageResult
 from mi_core.analyses.causal_trace_inputs import KIND_LABELS, KINDS, METRICS, CausalTraceInputs, MetricInfo
 from mi_core.analyses.causal_trace_parts import AnswerTokens, Check, PlanFigures, Reading, TraceGrid
 from mi_core.analyses.causal_trace_result import CausalTraceResult, Step
+from mi_core.analyses.character_helix_inputs import CharacterHelixInputs
+from mi_core.analyses.character_helix_result import CharacterHelixResult
 from mi_core.analyses.composition_result import COMPOSITION_KINDS, CompositionInputs, CompositionResult
 from mi_core.analyses.copying_scores_result import CopyingScoresInputs, CopyingScoresResult
 from mi_core.analyses.generation_inputs import GenerationInputs
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     from mi_core.analyses.attribution_run import attribution
     from mi_core.analyses.causal_trace_average_run import causal_trace_average
     from mi_core.analyses.causal_trace_run import causal_trace, causal_trace_plan
+    from mi_core.analyses.character_helix_run import character_helix, character_helix_cost
     from mi_core.analyses.composition_run import composition, composition_seconds
     from mi_core.analyses.copying_scores_run import copying_scores, copying_seconds
     from mi_core.analyses.generation_run import generation
@@ -121,6 +124,8 @@ __all__ = [
     "CausalTraceAverageResult",
     "CausalTraceInputs",
     "CausalTraceResult",
+    "CharacterHelixInputs",
+    "CharacterHelixResult",
     "Check",
     "CompositionInputs",
     "CompositionResult",
@@ -178,6 +183,8 @@ __all__ = [
     "causal_trace",
     "causal_trace_average",
     "causal_trace_plan",
+    "character_helix",
+    "character_helix_cost",
     "composition",
     "composition_seconds",
     "copying_scores",
@@ -217,6 +224,8 @@ _NEEDS_TORCH = {
     "attribution": "mi_core.analyses.attribution_run",
     "attribution_patching": "mi_core.analyses.attribution_patching_run",
     "attribution_patching_seconds": "mi_core.analyses.attribution_patching_run",
+    "character_helix": "mi_core.analyses.character_helix_run",
+    "character_helix_cost": "mi_core.analyses.character_helix_run",
     "composition": "mi_core.analyses.composition_run",
     "composition_seconds": "mi_core.analyses.composition_run",
     "copying_scores": "mi_core.analyses.copying_scores_run",
