@@ -1,6 +1,6 @@
 """Indirect objects: sentence frames, names, and which pairs of names count as unseen.
 
-The frames have the form of Wang et al. 2022, appendix E: two people, a place, a thing, and one of the two acts.
+The frames have the form of Wang et al. 2022, appendix E: two people, a place, a thing, and one of them acts.
 The bundled model Atlas was trained on such sentences with a tenth of all name pairs left out; those pairs,
 told by a hash, are drawn here for every model. What another model saw in training is not known.
 """
@@ -32,111 +32,15 @@ PLACES = (
     "park",
 )
 THINGS = ("drink", "ring", "kiss", "bone", "computer", "necklace", "snack", "book", "letter", "flower")
-NAMES = tuple(
-    [
-        "Mary",
-        "John",
-        "Tom",
-        "Anna",
-        "Peter",
-        "Paul",
-        "Sarah",
-        "James",
-        "David",
-        "Emma",
-        "Jack",
-        "Kate",
-        "Mark",
-        "Lucy",
-        "Adam",
-        "Alice",
-        "Bob",
-        "Carol",
-        "Dan",
-        "Eve",
-        "Frank",
-        "Grace",
-        "Henry",
-        "Irene",
-        "Julia",
-        "Karl",
-        "Laura",
-        "Mike",
-        "Nina",
-        "Oscar",
-        "Paula",
-        "Rachel",
-        "Sam",
-        "Tina",
-        "Victor",
-        "Wendy",
-        "Alex",
-        "Ben",
-        "Clara",
-        "Diana",
-        "Eric",
-        "Fiona",
-        "George",
-        "Helen",
-        "Ivan",
-        "Jane",
-        "Kevin",
-        "Linda",
-        "Max",
-        "Nora",
-        "Olga",
-        "Philip",
-        "Rose",
-        "Simon",
-        "Tony",
-        "Ursula",
-        "Vera",
-        "Will",
-        "Amy",
-        "Brian",
-        "Chris",
-        "Dora",
-        "Edward",
-        "Felix",
-        "Greta",
-        "Hugo",
-        "Iris",
-        "Jason",
-        "Karen",
-        "Leo",
-        "Megan",
-        "Nick",
-        "Olivia",
-        "Patrick",
-        "Ruth",
-        "Steve",
-        "Teresa",
-        "Vincent",
-        "Walter",
-        "Amber",
-        "Bruce",
-        "Crystal",
-        "Daniel",
-        "Ella",
-        "Fred",
-        "Gary",
-        "Hannah",
-        "Jacob",
-        "Kelly",
-        "Louis",
-        "Matthew",
-        "Nicole",
-        "Richard",
-        "Sean",
-        "Thomas",
-        "Andrew",
-        "Jessica",
-        "Michael",
-        "Robert",
-        "Susan",
-        "William",
-    ]
-)
+_NAMES = """
+Mary John Tom Anna Peter Paul Sarah James David Emma Jack Kate Mark Lucy Adam Alice Bob Carol Dan Eve Frank
+Grace Henry Irene Julia Karl Laura Mike Nina Oscar Paula Rachel Sam Tina Victor Wendy Alex Ben Clara Diana Eric Fiona
+George Helen Ivan Jane Kevin Linda Max Nora Olga Philip Rose Simon Tony Ursula Vera Will Amy Brian Chris Dora
+Edward Felix Greta Hugo Iris Jason Karen Leo Megan Nick Olivia Patrick Ruth Steve Teresa Vincent Walter Amber
+Bruce Crystal Daniel Ella Fred Gary Hannah Jacob Kelly Louis Matthew Nicole Richard Sean Thomas Andrew Jessica
+Michael Robert Susan William
+"""
+NAMES = tuple(_NAMES.split())
 NAMES_NEEDED = 5  # object and subject, and three others for the counterfactual
 TRIES_PER_PROMPT = 20
 MIN_UNSEEN_PAIRS = 8  # with fewer, one pair of names would make most of the set
@@ -179,7 +83,8 @@ def draw_ioi(tokenizer: Any, n: int, seed: int, order: NameOrder, bos: Bos) -> T
         )
     kind = "unseen pairs (those that Atlas's training left out)" if pairs is unseen else "pairs"
     note = (
-        f"Indirect objects in {min(len(FRAMES), n)} frames in the form of Wang et al. 2022, {' and '.join(orders)}; "
+        f"Indirect objects in {min(len(FRAMES), n)} frames in the form of Wang et al. 2022, "
+        f"{' and '.join(orders)}; "
         f"{kind} of {len(names)} names that are single tokens; counterfactual: three other names (ABC)."
     )
     return Task("ioi", tuple(made), note)
