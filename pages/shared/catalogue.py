@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from pages.shared import (
+    ablation_sweep_fields,
     attention_fields,
     attribution_fields,
     knockout_fields,
@@ -121,7 +122,7 @@ PAGES = (
         "Intervene",
         ":material/content_cut:",
         "What changes when heads, edges, neurons or layers are taken away?",
-        tuple(knockout_fields.FIELDS),
+        (*knockout_fields.FIELDS, *ablation_sweep_fields.FIELDS),
         second="equal",
     ),
     PageCard(
