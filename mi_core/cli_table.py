@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mi_core.cli_texts import lens_texts, prompt_cases, subject_span, text_set
+from mi_core.cli_texts import lens_texts, prompt_cases, subject_span, text_set, vector_file
 
 if TYPE_CHECKING:
     from mi_core.model.model import LoadedModel
@@ -176,6 +176,11 @@ ANALYSES: dict[str, Analysis] = {
         inputs="mi_core.analyses:GenerationInputs",
         function="mi_core.analyses:generation",
     ),
+    "recurrent-feedback": Analysis(
+        help="second lines of couplets, by the model as it is and with a block of layers run again",
+        inputs="mi_core.analyses:RecurrentFeedbackInputs",
+        function="mi_core.analyses:recurrent_feedback",
+    ),
     "head-sweep": Analysis(
         help="take every head (or module, edge, key) out, one at a time, and see what the answer loses",
         inputs="mi_core.analyses:AblationSweepInputs",
@@ -200,5 +205,32 @@ ANALYSES: dict[str, Analysis] = {
         help="split the answer's logit into what embedding, attention, MLPs, heads and neurons contribute",
         inputs="mi_core.analyses:AttributionInputs",
         function="mi_core.analyses:attribution",
+    ),
+    "steer": Analysis(
+        help="add a vector to the stream and read the answer for a list of coefficients",
+        inputs="mi_core.analyses:SteeringInputs",
+        function="mi_core.analyses:steering_dose",
+        text_fields={
+            "vector": (vector_file, "an .npy or .safetensors file with one vector, for --source file")
+        },
+        defaults={"vector": ""},
+    ),
+    "steer-layers": Analysis(
+        help="add a vector at each layer in turn",
+        inputs="mi_core.analyses:SteeringInputs",
+        function="mi_core.analyses:steering_layers",
+        text_fields={
+            "vector": (vector_file, "an .npy or .safetensors file with one vector, for --source file")
+        },
+        defaults={"vector": ""},
+    ),
+    "steer-convergence": Analysis(
+        help="see whether the state comes back after a push, layer by layer",
+        inputs="mi_core.analyses:SteeringInputs",
+        function="mi_core.analyses:steering_convergence",
+        text_fields={
+            "vector": (vector_file, "an .npy or .safetensors file with one vector, for --source file")
+        },
+        defaults={"vector": ""},
     ),
 }

@@ -33,6 +33,7 @@ from mi_core.analyses.composition_result import COMPOSITION_KINDS, CompositionIn
 from mi_core.analyses.copying_scores_result import CopyingScoresInputs, CopyingScoresResult
 from mi_core.analyses.generation_inputs import GenerationInputs
 from mi_core.analyses.generation_result import GenerationResult
+from mi_core.analyses.head_ablation_result import HeadAblationResult
 from mi_core.analyses.head_scores_inputs import HeadScoresInputs
 from mi_core.analyses.head_scores_result import HeadScoresResult
 from mi_core.analyses.head_views_result import HeadViewsInputs, HeadViewsResult
@@ -63,6 +64,17 @@ from mi_core.analyses.neuron_text_result import NeuronTextResult
 from mi_core.analyses.next_token_inputs import NextTokenInputs
 from mi_core.analyses.next_token_result import NextTokenResult
 from mi_core.analyses.prediction_sweep_result import PredictionSweepInputs, PredictionSweepResult
+from mi_core.analyses.recurrent_feedback_inputs import RecurrentFeedbackInputs
+from mi_core.analyses.recurrent_feedback_result import RecurrentFeedbackResult
+from mi_core.analyses.steering_convergence_result import SteeringConvergenceResult
+from mi_core.analyses.steering_dose_result import SteeringDoseResult
+from mi_core.analyses.steering_inputs import SteeringInputs
+from mi_core.analyses.steering_layers_result import SteeringLayersResult
+from mi_core.analyses.steering_routing_result import SteeringRoutingResult
+from mi_core.analyses.steering_vector import SteeringVector
+from mi_core.analyses.task_baseline_result import TaskBaselineResult
+from mi_core.analyses.task_heads_result import TaskHeadsResult
+from mi_core.analyses.task_inputs import HeadAblationInputs, PairText, TaskInputs
 from mi_core.analyses.tuned_lens import TunedLens
 from mi_core.analyses.tuned_lens_inputs import TunedLensSaveInputs, TunedLensTrainInputs
 from mi_core.analyses.tuned_lens_result import TunedLensTrainResult
@@ -92,6 +104,11 @@ if TYPE_CHECKING:
     from mi_core.analyses.neuron_text_run import neuron_text
     from mi_core.analyses.next_token_run import next_token
     from mi_core.analyses.prediction_sweep_run import prediction_sweep
+    from mi_core.analyses.recurrent_feedback_run import recurrent_feedback
+    from mi_core.analyses.steering_convergence_run import steering_convergence
+    from mi_core.analyses.steering_dose_run import steering_dose
+    from mi_core.analyses.steering_layers_run import steering_layers
+    from mi_core.analyses.steering_routing_run import steering_routing
     from mi_core.analyses.tuned_lens_save import tuned_lens_train_and_save
     from mi_core.analyses.tuned_lens_store import lenses_of, open_lens, save_lens
     from mi_core.analyses.tuned_lens_training import tuned_lens_train
@@ -133,6 +150,8 @@ __all__ = [
     "CopyingScoresResult",
     "GenerationInputs",
     "GenerationResult",
+    "HeadAblationInputs",
+    "HeadAblationResult",
     "HeadScoresInputs",
     "HeadScoresResult",
     "HeadViewsInputs",
@@ -161,12 +180,24 @@ __all__ = [
     "NeuronTextResult",
     "NextTokenInputs",
     "NextTokenResult",
+    "PairText",
     "PlanFigures",
     "PredictionSweepInputs",
     "PredictionSweepResult",
     "PromptSet",
     "Reading",
+    "RecurrentFeedbackInputs",
+    "RecurrentFeedbackResult",
+    "SteeringConvergenceResult",
+    "SteeringDoseResult",
+    "SteeringInputs",
+    "SteeringLayersResult",
+    "SteeringRoutingResult",
+    "SteeringVector",
     "Step",
+    "TaskBaselineResult",
+    "TaskHeadsResult",
+    "TaskInputs",
     "TraceGrid",
     "TunedLens",
     "TunedLensSaveInputs",
@@ -190,6 +221,8 @@ __all__ = [
     "copying_scores",
     "copying_seconds",
     "generation",
+    "head_ablation",
+    "head_ablation_seconds",
     "head_scores",
     "head_scores_seconds",
     "head_views",
@@ -210,13 +243,28 @@ __all__ = [
     "next_token",
     "open_lens",
     "prediction_sweep",
+    "recurrent_feedback",
     "save_lens",
+    "steering_convergence",
+    "steering_dose",
+    "steering_layers",
+    "steering_routing",
+    "task_baseline",
+    "task_heads",
     "tuned_lens_train",
     "tuned_lens_train_and_save",
     "window_around",
 ]
 
 _NEEDS_TORCH = {
+    "head_ablation": "mi_core.analyses.head_ablation_run",
+    "head_ablation_seconds": "mi_core.analyses.head_ablation_run",
+    "task_baseline": "mi_core.analyses.task_baseline_run",
+    "task_heads": "mi_core.analyses.task_heads_run",
+    "steering_convergence": "mi_core.analyses.steering_convergence_run",
+    "steering_dose": "mi_core.analyses.steering_dose_run",
+    "steering_layers": "mi_core.analyses.steering_layers_run",
+    "steering_routing": "mi_core.analyses.steering_routing_run",
     "ablation_sweep": "mi_core.analyses.ablation_sweep_run",
     "ablation_sweep_plan": "mi_core.analyses.ablation_sweep_run",
     "attention_dose": "mi_core.analyses.attention_dose_run",
@@ -230,6 +278,7 @@ _NEEDS_TORCH = {
     "composition_seconds": "mi_core.analyses.composition_run",
     "copying_scores": "mi_core.analyses.copying_scores_run",
     "copying_seconds": "mi_core.analyses.copying_scores_run",
+    "recurrent_feedback": "mi_core.analyses.recurrent_feedback_run",
     "generation": "mi_core.analyses.generation_run",
     "head_views": "mi_core.analyses.head_views_run",
     "attention_patterns": "mi_core.analyses.attention_run",

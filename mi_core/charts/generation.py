@@ -14,7 +14,7 @@ from mi_core.charts.token_text import TokenRow, token_rows
 
 Spec = dict[str, Any]
 
-ROW_LETTERS = 64
+ROW_LETTERS = 48
 """Letters of a text per line: with its label it fits where `token_rows` draws."""
 
 
