@@ -76,6 +76,17 @@ def text_set(_model: "LoadedModel", options: Mapping[str, Any], text: str) -> tu
     return read_text_file(data, Path(text).name).texts[: max(0, options["limit"])]
 
 
+def vector_file(model: "LoadedModel", _options: Mapping[str, Any], text: str) -> tuple[float, ...]:
+    """The numbers of `--vector`: an .npy or .safetensors file; none without a path.
+
+    Raises:
+        InputError: the file cannot be read, or does not hold one vector of the model's width.
+    """
+    from mi_core.analyses.steering_vector import load_vector
+
+    return load_vector(text, model.dims.d_model) if text else ()
+
+
 def _read_file(path: str, limit: int) -> bytes:
     """At most `limit` + 1 bytes of a file: one more than is allowed, so that its reader can tell."""
     try:

@@ -2,7 +2,7 @@
 
 With M [count, d] the means and C = M - mean over counts:
 
-    G = C C^T = U diag(lambda) U^T        exact, torch.linalg.eigh in float64; count x count, however large d is
+    G = C C^T = U diag(lambda) U^T        torch.linalg.eigh in float64: exact, and count x count for any d
     share_k      = lambda_k / sum(lambda)
     projection_k = U_k sqrt(lambda_k)     the count's coordinate on component k
     cosine[i, j] = G[i, j] / sqrt(G[i, i] G[j, j])

@@ -5,6 +5,10 @@ is one. Bytes and screen columns play no part. The count of a token is the numbe
 start of its line and its own start, where the tokenizer's offsets put it (most tokenizers count the space
 before a word to the word); tokens that share a character share its count, and a token that begins before a
 line break and reaches beyond it belongs to the line in which it begins.
+
+Tokens that reach over a line break have a count but are not averaged: they stand only at the ends of lines,
+just below the chosen widths, and would bend the curve there. Nor is the first token of a pass, where many
+models put massive activations.
 """
 
 import re
@@ -17,7 +21,7 @@ from mi_core.analyses.texts import Text
 from mi_core.tokens import Bos, TokenizedPrompt, tokenize
 
 PASSAGE = 2000
-"""Characters that are wrapped together, at every width, before the next ones: a stop finds widths balanced."""
+"""Characters wrapped together, at every width, before the next ones: a stop finds the widths balanced."""
 
 _BREAK = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 _PART = re.compile(r"(\s*)(\S+)")
@@ -32,7 +36,7 @@ class Piece:
         passage: number of the passage that it is from.
         width: of its lines, in characters.
         ids: token ids.
-        counts: characters since the line's start, per token; -1 where a token does not count.
+        counts: characters since the line's start, per token; -1 where a token is not averaged.
         breaks: line breaks in it.
         seen_breaks: those that some token covers; a tokenizer that drops them hides the lines.
     """
@@ -80,7 +84,7 @@ def _place_to_break(word: str, width: int) -> int:
 
 
 def _clings(character: str) -> bool:
-    """Whether a character is drawn with the one before it: marks, joiners, variation selectors, skin tones."""
+    """Whether it is drawn with the character before it: marks, joiners, variation selectors, skin tones."""
     return unicodedata.category(character) in ("Mn", "Me", "Mc", "Cf") or 0x1F3FB <= ord(character) <= 0x1F3FF
 
 
@@ -97,16 +101,21 @@ def passages(texts: Sequence[Text], size: int = PASSAGE) -> list[str]:
 
 
 def character_counts(prompt: TokenizedPrompt) -> list[int]:
-    """Characters since the line's start of every token; -1 for the first token and what is not from the text.
-
-    The first token of a pass never counts: many models put massive activations there.
-    """
-    first = max(1, prompt.bos)
+    """Characters since the line's start of every token; -1 where a token has no character of the text."""
     return [
-        -1 if token.position < first or token.end <= token.start
+        -1 if token.end <= token.start
         else token.start - (prompt.text.rfind("\n", 0, token.start) + 1)
         for token in prompt.tokens
     ]  # fmt: skip
+
+
+def averaged(prompt: TokenizedPrompt) -> tuple[int, ...]:
+    """The counts of the tokens that are averaged; -1 for the others (see the module)."""
+    first = max(1, prompt.bos)
+    return tuple(
+        -1 if token.position < first or "\n" in prompt.text[token.start : token.end] else count
+        for token, count in zip(prompt.tokens, character_counts(prompt), strict=True)
+    )
 
 
 def pieces(
@@ -154,9 +163,7 @@ def _of_lines(
         reached = kept.tokens[-1].end
         breaks = [place for place, letter in enumerate(text[:reached]) if letter == "\n"]
         seen = {place for token in kept.tokens for place in range(token.start, token.end)}
-        yield Piece(
-            passage, width, kept.ids, tuple(character_counts(kept)), len(breaks), len(seen & {*breaks})
-        )
+        yield Piece(passage, width, kept.ids, averaged(kept), len(breaks), len(seen & {*breaks}))
 
 
 def _spans(tokenizer: Any, lines: Sequence[str], limit: int, bos: Bos) -> Iterator[tuple[int, int]]:
@@ -169,11 +176,8 @@ def _spans(tokenizer: Any, lines: Sequence[str], limit: int, bos: Bos) -> Iterat
             line += 1
             end += 1 + len(lines[line])
         sizes[line] += 1
-    room, start, used = (
-        limit - prompt.bos - 1,
-        0,
-        0,
-    )  # one token more: a piece's first word may split otherwise
+    # One token less: the first word of a piece may split otherwise than inside the passage.
+    room, start, used = limit - prompt.bos - 1, 0, 0
     for index, size in enumerate(sizes):
         if index > start and used + size > room:
             yield start, index

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SCHEMA, VERSION = "lantern/character_helix", 1
 
+_COLUMNS = ["layer", "quantity", "component", "char_count", "value", "unit", "n"]
 _UNITS = {
     "total_variance": "activation^2",
     "control_total_variance": "activation^2",
@@ -32,14 +33,8 @@ def to_frame(result: CharacterHelixResult) -> "pd.DataFrame":
     import pandas as pd  # only tables need it
 
     layers, components = np.arange(result.n_layers), np.arange(1, result.inputs.components + 1)
-    parts = [
-        {
-            "layer": layers,
-            "quantity": name,
-            "value": getattr(result, name),
-            "unit": unit,
-            "n": result.n_tokens,
-        }
+    parts: list[dict[str, Any]] = [
+        {"layer": layers, "quantity": name, "value": getattr(result, name), "unit": unit}
         for name, unit in _UNITS.items()
     ]
     for name in ("explained_variance", "control_explained_variance"):
@@ -50,7 +45,6 @@ def to_frame(result: CharacterHelixResult) -> "pd.DataFrame":
                 "quantity": name,
                 "value": getattr(result, name).ravel(),
                 "unit": "share",
-                "n": result.n_tokens,
             }
         )
     layer, count, component = (axis.ravel() for axis in np.indices(result.projections.shape))
@@ -65,8 +59,8 @@ def to_frame(result: CharacterHelixResult) -> "pd.DataFrame":
             "n": result.n[count],
         }
     )
-    frame = pd.concat([pd.DataFrame(part) for part in parts], ignore_index=True)
-    frame = frame[["layer", "quantity", "component", "char_count", "value", "unit", "n"]]
+    whole: dict[str, Any] = {"component": None, "char_count": None, "n": result.n_tokens}
+    frame = pd.concat([pd.DataFrame(whole | part, columns=_COLUMNS) for part in parts], ignore_index=True)
     return frame.astype({name: "Int64" for name in ("layer", "component", "char_count", "n")})
 
 

@@ -118,7 +118,7 @@ class CharacterHelixResult:
 
     @property
     def above_control(self) -> Float[np.ndarray, "layer"]:
-        """Total variance over that of the shuffled control: about 1 = nothing but noise; NaN where it has none."""
+        """Total variance over that of the shuffled control: about 1 = noise; NaN where the control has none."""
         there = self.control_total_variance > 0
         return np.where(there, self.total_variance / np.where(there, self.control_total_variance, 1), np.nan)
 
@@ -127,7 +127,7 @@ class CharacterHelixResult:
         return cosine_by_distance(self.cosine_similarity[self._layer(layer)].astype(np.float64), self.counts)
 
     def to_candle_mi(self, layer: int) -> dict[str, Any]:
-        """The keys of candle-mi's `character_count_helix` for one layer; its numbers are uncentred, ours are not.
+        """One layer under the keys of candle-mi's `character_count_helix`; its numbers are uncentred.
 
         Raises:
             InputError: there is no such layer.

@@ -1,7 +1,7 @@
 """Ringing: how the cosine of two character counts changes with their distance.
 
-c(s) is the mean cosine of all pairs of counts s characters apart, for s up to half the range, so that at least
-half of the counts have a partner.
+c(s) is the mean cosine of all pairs of counts s characters apart, for s up to half the range, so that at
+least half of the counts have a partner.
 """
 
 import numpy as np

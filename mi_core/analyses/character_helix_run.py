@@ -5,16 +5,16 @@ Texts are wrapped at every width (`character_helix_lines`); every token has a ch
     m[c] = mean over all tokens with count c of the residual stream at the token
 
 and the row of points m[0], m[1], ... is described by its principal components (`character_helix_geometry`).
-Gurnee et al. 2025, "When Models Manipulate Manifolds: The Geometry of a Counting Task" (Transformer Circuits),
-found that Claude 3.5 Haiku keeps this count on a curve in about six dimensions that winds like a helix, so that
-the cosine of two counts rings: it falls below 0 and rises again with their distance.
+Gurnee et al. 2025, "When Models Manipulate Manifolds: The Geometry of a Counting Task" (Transformer
+Circuits), found that Claude 3.5 Haiku keeps this count on a curve in about six dimensions that winds like a
+helix, so that the cosine of two counts rings: it falls below 0 and rises again with their distance.
 
 Control: the same sums with the counts shuffled among all tokens (seeded). It has the same n per count and no
 counting in it, so what it shows is the noise of means over so few tokens.
 
-Cost: one forward pass over every wrapped piece, which captures all layers at once. Memory does not grow with
-the texts: 16 bytes per layer, count and dimension (two float64 sums). Then two eigendecompositions of a matrix
-count x count per layer.
+Cost: one forward pass over every wrapped piece, which captures all layers at once. Memory does not grow
+with the texts: 16 bytes per layer, count and dimension (two float64 sums). Then two eigendecompositions of a
+matrix count x count per layer.
 """
 
 import contextlib
@@ -296,14 +296,12 @@ class _Helix:
             Check(
                 "the control has as many tokens per count",
                 dealt,
-                "After a stop the numbers differ a little."
-                if self.done < len(self.pieces)
-                else "They are equal.",
+                "They are equal." if self.done == len(self.pieces) else "After a stop they differ a little.",
             ),
         )
 
 
-def _stacked(shapes: list[Geometry]) -> dict[str, np.ndarray]:
+def _stacked(shapes: list[Geometry]) -> dict[str, Any]:
     return {
         "explained_variance": np.stack([one.shares for one in shapes]),
         "total_variance": np.array([one.total for one in shapes]),
@@ -340,9 +338,8 @@ def helix_warnings(
         )
     noise = np.flatnonzero(~(result.above_control >= NOISE))
     if len(noise):
-        which = (
-            "In all layers" if len(noise) == result.n_layers else f"In layer(s) {', '.join(map(str, noise))}"
-        )
+        named = f"In layer{'s' if len(noise) > 1 else ''} {', '.join(map(str, noise))}"
+        which = "In all layers" if len(noise) == result.n_layers else named
         warnings.append(
             f"{which} the means vary less than {NOISE:g} times as much as with shuffled counts: that may be "
             "noise, whatever shape it has."

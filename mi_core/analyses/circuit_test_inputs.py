@@ -5,9 +5,11 @@ from typing import Any, get_args
 
 from mi_core.analyses.attribution_inputs import MAX_NAMED, parse_head
 from mi_core.analyses.head_classes_inputs import Ablation
-from mi_core.analyses.path_patching_inputs import check_task
 from mi_core.analyses.plain import check_choice, check_whole, inputs_from_dict, inputs_to_dict
+from mi_core.analyses.task_inputs import PairText, check_task_fields
+from mi_core.batch.tasks import NameOrder, TaskName
 from mi_core.errors import InputError
+from mi_core.tokens import Bos
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +18,12 @@ class CircuitTestInputs:
 
     Attributes:
         heads: names such as "L9H6".
-        task: name of the task.
+        task: as in `TaskInputs`.
         n: how many prompts.
         seed: of the prompts and of the draws of subsets and random circuits.
+        templates: ioi only: ABBA, BABA or both.
+        pairs: uploaded pairs; only for the task "pairs".
+        bos: whether a beginning-of-sequence token is put first.
         ablation: what an ablated head's output becomes: "mean" over the counterfactual prompts of one form,
             "resample" = its own counterfactual prompt's, or "zero".
         subsets: how many random parts of the circuit are taken out, for completeness.
@@ -26,9 +31,12 @@ class CircuitTestInputs:
     """
 
     heads: tuple[str, ...]
-    task: str = "ioi"
-    n: int = 40
+    task: TaskName = "ioi"
+    n: int = 64
     seed: int = 0
+    templates: NameOrder = "both"
+    pairs: tuple[PairText, ...] = ()
+    bos: Bos = "auto"
     ablation: Ablation = "mean"
     subsets: int = 12
     controls: int = 20
@@ -37,7 +45,7 @@ class CircuitTestInputs:
         """Refuse what is no circuit; whether the model has these heads is checked when it is known."""
         if isinstance(self.heads, list):  # hashable, whoever wrote [..] in a notebook
             object.__setattr__(self, "heads", tuple(self.heads))
-        check_task(self.task, self.n, self.seed)
+        check_task_fields(self)
         check_choice("ablation", self.ablation, get_args(Ablation))
         check_whole("number of subsets", self.subsets, 0, 200)
         check_whole("number of random circuits", self.controls, 0, 200)

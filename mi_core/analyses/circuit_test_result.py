@@ -73,13 +73,13 @@ class CircuitTestResult:
 
     @property
     def faithfulness(self) -> float:
-        """Mean logit difference of the circuit alone as a share of the model's; NaN where the model has none."""
+        """Logit difference of the circuit alone as a share of the model's; NaN where the model has none."""
         model, alone = self.band("whole model").mean, self.band("circuit alone").mean
         return alone / model if model > 0 else float("nan")
 
     @property
     def incompleteness(self) -> Band:
-        """|F(M without C) - F(no heads)|, as a paired difference with its band: what works without the circuit."""
+        """F(M without C) - F(no heads), paired over prompts: what works without the circuit."""
         return _band(self.scores[RUNS.index("model without circuit")] - self.scores[RUNS.index("no heads")])
 
     def control_band(self, rests: bool = False) -> Band:

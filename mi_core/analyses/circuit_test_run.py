@@ -53,7 +53,7 @@ def circuit_test(
         SiteMissing: the model's heads cannot be changed.
     """
     _heads_of(model, inputs)
-    return try_circuit(model, groups_of(model, inputs.task, inputs.n, inputs.seed), inputs, on_step=on_step)
+    return try_circuit(model, groups_of(model, inputs), inputs, on_step=on_step)
 
 
 def try_circuit(
@@ -124,9 +124,7 @@ class _Draws:
         generator = np.random.default_rng(inputs.seed)
         whole, circuit = frozenset(every), frozenset(heads)
         subsets = [
-            frozenset(
-                head for head, taken in zip(heads, generator.random(len(heads)) < 0.5, strict=True) if taken
-            )
+            frozenset(heads[index] for index in np.flatnonzero(generator.random(len(heads)) < 0.5))
             for _ in range(inputs.subsets)
         ]
         randoms = [
@@ -186,7 +184,5 @@ def _warnings(scores: np.ndarray, n_model: int, n_circuit: int) -> list[str]:
     if not scores[0].mean() > 0:
         said.append("The model itself does not do this task: its mean logit difference is not above 0.")
     if 2 * n_circuit > n_model:
-        said.append(
-            f"The circuit has {n_circuit} of {n_model} heads: random circuits of that size share most."
-        )
+        said.append(f"The circuit has {n_circuit} of {n_model} heads: random ones share most of it.")
     return said

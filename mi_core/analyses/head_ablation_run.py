@@ -5,10 +5,10 @@
     mean        z[pos] = mean of z[pos] over the prompts of the same template and length (this one among them)
     resample    z[pos] = z[pos] in the counterfactual prompt of the same pair
 
-z is what a head has gathered, before W_O. The effect is total: whatever later heads make of the change is in
-it, backup included. Prompts of one template have every role at one position, so a mean over them is a mean
-over one role (Wang et al. 2022, arXiv 2211.00593, section 2.1, take it over counterfactuals; the set itself is taken
-here). 95 % bands are over prompts (`task_bands`).
+z is what a head has gathered, before W_O. The effect is total: whatever later heads make of the change is
+in it, backup included. Prompts of one template have every role at one position, so a mean over them is a mean
+over one role (Wang et al. 2022, arXiv 2211.00593, take it over counterfactuals; here it is over the set
+itself). 95 % bands are over prompts (`task_bands`).
 
 Cost: layers * heads variants of each prompt, shared by `sweep`, and one pass more for mean and resample.
 """
@@ -114,9 +114,9 @@ def _means(model: LoadedModel, group: Group) -> Written:
         return value.sum(0, keepdim=True, dtype=torch.promote_types(value.dtype, torch.float32))
 
     parts = [run(model, part.tokens, capture=["z"], last=1, reduce=total) for part in chunks_of(group)]
+    layers = range(model.dims.n_layers)
     return [
-        sum((part["z", layer] for part in parts[1:]), start=parts[0]["z", layer]) / len(group)
-        for layer in range(model.dims.n_layers)
+        torch.cat([part["z", layer] for part in parts]).sum(0, keepdim=True) / len(group) for layer in layers
     ]
 
 
@@ -170,8 +170,8 @@ def _warnings(
     smallest = min(map(len, groups))
     if inputs.mode == "mean" and smallest < FEW_PROMPTS:
         found.append(
-            f"The smallest group of prompts with one template and length has {smallest}: its mean is mostly these "
-            f"prompts themselves, and effects are too small there. Take more prompts."
+            f"The smallest group of prompts with one template and length has {smallest}: its mean is mostly "
+            "these prompts themselves, and effects are too small there. Take more prompts."
         )
     if baseline.mean() <= 0:
         found.append(

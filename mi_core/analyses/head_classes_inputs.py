@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from mi_core.analyses.path_patching_inputs import check_task
 from mi_core.analyses.plain import check_choice, check_whole, fits, inputs_from_dict, inputs_to_dict
+from mi_core.analyses.task_inputs import PairText, check_task_fields
+from mi_core.batch.tasks import NameOrder, TaskName
 from mi_core.errors import InputError
+from mi_core.tokens import Bos
 
 Ablation = Literal["mean", "resample", "zero"]
 
@@ -15,9 +17,12 @@ class HeadClassesInputs:
     """The task, and from where on a number counts.
 
     Attributes:
-        task: name of the task.
+        task: as in `TaskInputs`.
         n: how many prompts.
         seed: of the prompts and of the random sequences that habits are tested on.
+        templates: ioi only: ABBA, BABA or both.
+        pairs: uploaded pairs; only for the task "pairs".
+        bos: whether a beginning-of-sequence token is put first.
         ablation: what an ablated head's output becomes: "mean" over the counterfactual prompts of one form,
             "resample" = its own counterfactual prompt's, or "zero".
         least_share: smallest effect that counts, as a share of the mean logit difference.
@@ -28,9 +33,12 @@ class HeadClassesInputs:
         most_drawn: how many heads at most are linked by paths.
     """
 
-    task: str = "ioi"
-    n: int = 40
+    task: TaskName = "ioi"
+    n: int = 64
     seed: int = 0
+    templates: NameOrder = "both"
+    pairs: tuple[PairText, ...] = ()
+    bos: Bos = "auto"
     ablation: Ablation = "mean"
     least_share: float = 0.05
     least_attention: float = 0.1
@@ -41,7 +49,7 @@ class HeadClassesInputs:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
-        check_task(self.task, self.n, self.seed)
+        check_task_fields(self)
         check_choice("ablation", self.ablation, get_args(Ablation))
         for name in ("least_share", "least_attention", "least_copying", "least_habit"):
             value = getattr(self, name)

@@ -1,4 +1,4 @@
-"""What giving classes to heads returns: every number with its band, the labels, and the paths between them."""
+"""What giving classes to heads returns: every number with its band, the labels, the paths between them."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass

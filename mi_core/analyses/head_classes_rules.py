@@ -94,6 +94,15 @@ class Condition:
         unit = "" if unit == "share" else f" {unit}"
         return f"{name} {shown}{unit} ({sign} {self.bound:.3g}: {self.state(band)})"
 
+    def short(self, band: Band) -> str:
+        """The number alone; empty where nothing was measured."""
+        name, _ = QUANTITIES[self.quantity]
+        return "" if band.mean != band.mean else f"{name} {band.mean:.3g} [{band.low:.3g}, {band.high:.3g}]"
+
+
+Rules = dict[Label, tuple[Condition, ...]]
+_LOOKS = ("direct", "attention_io", "attention_s1", "attention_s2")
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -110,9 +119,7 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
-def rules(
-    inputs: HeadClassesInputs, baseline: float, *, has_names: bool
-) -> dict[Label, tuple[Condition, ...]]:
+def rules(inputs: HeadClassesInputs, baseline: float, *, has_names: bool) -> Rules:
     """The conditions of every class.
 
     Args:
@@ -150,9 +157,7 @@ def rules(
     }
 
 
-def classify(
-    numbers: Mapping[str, Band], asked: Mapping[Label, Sequence[Condition]], effect: float
-) -> Verdict:
+def classify(numbers: Mapping[str, Band], asked: Rules, effect: float) -> Verdict:
     """Give a head its label.
 
     Args:
@@ -160,12 +165,13 @@ def classify(
         asked: from `rules`.
         effect: smallest change of the logit difference that counts, nats.
     """
-    states = {
+    states: dict[Label, list[str]] = {
         label: [condition.state(numbers[condition.quantity]) for condition in conditions]
         for label, conditions in asked.items()
     }
     given = [label for label, found in states.items() if all(state == "holds" for state in found)]
-    roles, habits = ([label for label in given if label in kinds] for kinds in (ROLES, HABITS))
+    roles = [label for label in given if label in ROLES]
+    habits = [label for label in given if label in HABITS]
     if len(roles) == 1:
         return Verdict(roles[0], tuple(habits), _told(asked, numbers, roles + habits))
     if len(roles) > 1 or len(habits) > 1:
@@ -184,13 +190,13 @@ def classify(
     ablated = numbers["ablated"]
     if ablated.low > effect or ablated.high < -effect:
         told = Condition("ablated", effect if ablated.mean > 0 else -effect, above=ablated.mean > 0)
-        return Verdict("unclear", (), ("it matters, and no class explains it", told.text(ablated)))
+        looks = [Condition(name, 0.0).short(numbers[name]) for name in _LOOKS]
+        seen = tuple(text for text in looks if text)
+        return Verdict("unclear", (), ("it matters, and no class explains it", told.text(ablated), *seen))
     return Verdict("none", (), ())
 
 
-def _told(
-    asked: Mapping[Label, Sequence[Condition]], numbers: Mapping[str, Band], labels: Sequence[Label]
-) -> tuple[str, ...]:
+def _told(asked: Rules, numbers: Mapping[str, Band], labels: Sequence[Label]) -> tuple[str, ...]:
     """Every number that these classes ask for, once."""
     lines = [condition.text(numbers[condition.quantity]) for label in labels for condition in asked[label]]
     return tuple(dict.fromkeys(lines))

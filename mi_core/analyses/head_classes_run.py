@@ -1,7 +1,7 @@
 """Gives every head of a model a class on a task, by evidence: see `head_classes_rules` and `_evidence`.
 
-Cost, with L layers of H heads and n prompts: two sweeps of L * H ablations over the n prompts, two passes that
-keep activations, one pass per head and form of prompt for paths into name movers, up to `most_drawn` squared
+Cost, with L layers of H heads and n prompts: two sweeps of L * H ablations over the n prompts, two passes
+that keep activations, one pass per head and form of prompt for paths into name movers, up to `most_drawn` squared
 times three variants for the paths that are drawn, L * H unembeddings of the task's names, and a test on
 repeated random tokens.
 """
@@ -78,7 +78,7 @@ def head_classes(
         SiteMissing: the model's heads cannot be seen or changed.
         ModelError: its weights cannot be read as circuits.
     """
-    return classes_of(model, groups_of(model, inputs.task, inputs.n, inputs.seed), inputs, on_step=on_step)
+    return classes_of(model, groups_of(model, inputs), inputs, on_step=on_step)
 
 
 def classes_of(
@@ -293,10 +293,11 @@ class _Work:
         small = [len(group) for group in self.groups if len(group) < FEW]
         if small and self.inputs.ablation == "mean":
             yield (
-                f"{len(small)} of {len(self.groups)} forms of prompt have fewer than {FEW} prompts: a mean over "
-                "them still knows them. Use more prompts."
+                f"{len(small)} of {len(self.groups)} forms of prompt have fewer than {FEW} prompts: a mean "
+                "over them still knows them. Use more prompts."
             )
         if not all({"IO", "S1", "S2", "end"} <= set(group.roles) for group in self.groups):
             yield "This task names no IO, S1 and S2: only habits and effects of ablation are measured."
         if cancelled:
-            yield f"It was stopped during: {_STEPS[min(self.ran, len(_STEPS) - 1)]}. What comes after is missing."
+            step = _STEPS[min(self.ran, len(_STEPS) - 1)]
+            yield f"It was stopped during: {step}. What comes after is missing."

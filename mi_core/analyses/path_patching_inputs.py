@@ -6,26 +6,16 @@ from typing import Any, Literal, get_args
 from mi_core.analyses.path_patching_names import LOGITS, Mlps, parse_receiver
 from mi_core.analyses.plain import (
     check_choice,
-    check_text,
-    check_whole,
     inputs_from_dict,
     inputs_to_dict,
 )
+from mi_core.analyses.task_inputs import PairText, check_task_fields
+from mi_core.batch.tasks import NameOrder, TaskName
 from mi_core.errors import InputError
+from mi_core.tokens import Bos
 
-MAX_PROMPTS, MAX_RECEIVERS = 1000, 48
+MAX_RECEIVERS = 48
 Receivers = Literal["together", "apart"]
-
-
-def check_task(task: object, n: object, seed: object) -> None:
-    """Refuse what is no task; whether there is one of this name is known when it is made.
-
-    Raises:
-        InputError: saying which.
-    """
-    check_text("task", task, 60, "Choose a task, such as ioi")
-    check_whole("number of prompts", n, 2, MAX_PROMPTS)
-    check_whole("seed", seed, 0, 2**32 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +25,30 @@ class PathPatchingInputs:
     Attributes:
         receivers: "logits", or inputs of heads such as "L9H6.q" (query), "L9H6.k" (key), "L9H6.v" (value).
         setting: several receivers are set each by itself ("apart") or all at once ("together").
-        task: name of the task.
+        task: as in `TaskInputs`.
         n: how many prompts.
         seed: of the prompts.
+        templates: ioi only: ABBA, BABA or both.
+        pairs: uploaded pairs; only for the task "pairs".
+        bos: whether a beginning-of-sequence token is put first.
         mlps: MLPs on the way are "recomputed" (as in Wang et al.) or "frozen" at their clean outputs.
     """
 
     receivers: tuple[str, ...] = (LOGITS,)
     setting: Receivers = "apart"
-    task: str = "ioi"
-    n: int = 40
+    task: TaskName = "ioi"
+    n: int = 64
     seed: int = 0
+    templates: NameOrder = "both"
+    pairs: tuple[PairText, ...] = ()
+    bos: Bos = "auto"
     mlps: Mlps = "recomputed"
 
     def __post_init__(self) -> None:
         """Refuse what names no receiver; whether the model has such a head is checked when it is known."""
         if isinstance(self.receivers, list):  # hashable, whoever wrote [..] in a notebook
             object.__setattr__(self, "receivers", tuple(self.receivers))
-        check_task(self.task, self.n, self.seed)
+        check_task_fields(self)
         check_choice("mlps", self.mlps, get_args(Mlps))
         check_choice("setting", self.setting, get_args(Receivers))
         if not self.receivers:

@@ -1,7 +1,7 @@
 """Exact path patching of heads: what a head sends to a receiver directly, not through other heads.
 
-    pass 1   z of the sender := its value in the counterfactual run;  z of every other head := its clean value;
-             MLPs, norms and biases are computed anew ("recomputed") or held at their clean outputs ("frozen");
+    pass 1   z of the sender := its value in the counterfactual run; z of every other head := its clean value;
+             MLPs are computed anew ("recomputed") or held at their clean outputs ("frozen"), all else anew;
              what then arrives at a receiver's query (key, value) is kept
     pass 2   clean run with only that query (key, value) := what was kept;  all else computed as usual
     effect   logit difference of pass 2 - logit difference of the clean run      [nats]

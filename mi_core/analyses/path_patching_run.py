@@ -47,7 +47,7 @@ def path_patching(
         OutOfMemory: the device is too small.
     """
     receivers = _checked(model, inputs)
-    groups = groups_of(model, inputs.task, inputs.n, inputs.seed)
+    groups = groups_of(model, inputs)
     return paths_of(model, groups, inputs, receivers=receivers, on_step=on_step)
 
 
@@ -170,7 +170,9 @@ class _Work:
         direct = paths.into_logits([(layer, head) for head in heads], lambda text: None)
         gap = float(np.abs(whole - direct).max())
         allowed = 1e-6 if self.model.dtype.itemsize == 8 else 1e-3 if self.model.dtype.itemsize == 4 else 0.3
-        detail = f"Whole effect against direct path of the {len(heads)} heads of layer {layer}: {gap:.1e} nats apart."
+        detail = (
+            f"The {len(heads)} heads of layer {layer}: whole effect and direct path are {gap:.1e} nats apart."
+        )
         self.checks = (Check("heads of the last layer have only the direct path", gap <= allowed, detail),)
 
     def _ticker(self, number: int, parts: int) -> Callable[[str], None]:

@@ -145,7 +145,11 @@ def _lengths(directions: Float[np.ndarray, "run d_model"]) -> Check:
 def _whole(
     question: Question, swept: Float[np.ndarray, "metric"], again: Float[np.ndarray, "metric"], near: float
 ) -> Check:
-    kept = [i for i, name in enumerate(question.metrics) if name in ("probability", "log_probability", "logit", "kl")]
+    kept = [
+        i
+        for i, name in enumerate(question.metrics)
+        if name in ("probability", "log_probability", "logit", "kl")
+    ]
     worst = float((np.abs(swept - again)[kept] / np.maximum(1.0, np.abs(again[kept]))).max())
     detail = f"largest relative difference {worst:.1e}"
     return Check("the largest dose equals a whole forward pass", worst <= near, detail)

@@ -126,7 +126,9 @@ class SteeringInputs:
 
     def _check_source(self) -> None:
         if self.source in ("prompts", "sets"):
-            check_text("positive prompt", self.positive, MAX_CHARACTERS, "Give the prompt the vector points to")
+            check_text(
+                "positive prompt", self.positive, MAX_CHARACTERS, "Give the prompt the vector points to"
+            )
             if self.negative or self.source == "sets":
                 check_text("negative prompt", self.negative, MAX_CHARACTERS, "Give what it points away from")
         elif self.positive or self.negative:
@@ -138,10 +140,14 @@ class SteeringInputs:
         elif self.token:
             raise InputError(f"A token does not belong to the source {self.source!r}")
         if (self.source == "file") != bool(self.vector):
-            raise InputError("A vector of numbers and the source 'file' belong together", fix="Load a vector file")
+            raise InputError(
+                "A vector of numbers and the source 'file' belong together", fix="Load a vector file"
+            )
         if self.source == "file":
             if not 1 <= len(self.vector) <= MAX_VECTOR:
-                raise InputError(f"The vector has {len(self.vector)} numbers", fix="Load a vector from a file")
+                raise InputError(
+                    f"The vector has {len(self.vector)} numbers", fix="Load a vector from a file"
+                )
             if not all(isinstance(one, (int, float)) and math.isfinite(one) for one in self.vector):
                 raise InputError("The vector contains NaN or an infinity", fix="Give finite numbers only")
 
@@ -167,5 +173,7 @@ def prompt_lines(text: str, name: str) -> tuple[str, ...]:
     """
     found = tuple(line.rstrip("\r") for line in text.split("\n") if line.strip())
     if not 1 <= len(found) <= MAX_PROMPTS:
-        raise InputError(f"The {name} set has {len(found)} prompts", fix=f"Give 1 to {MAX_PROMPTS}, one per line")
+        raise InputError(
+            f"The {name} set has {len(found)} prompts", fix=f"Give 1 to {MAX_PROMPTS}, one per line"
+        )
     return found

@@ -65,7 +65,9 @@ class SteeringLayersResult:
         """Arrays fit each other."""
         n, layers = len(self.metrics), len(self.ratio)
         if self.baseline.shape != (n,) or self.values.shape != (n, layers):
-            raise ValueError(f"shapes {self.baseline.shape}, {self.values.shape}: {n} metrics, {layers} layers")
+            raise ValueError(
+                f"shapes {self.baseline.shape}, {self.values.shape}: {n} metrics, {layers} layers"
+            )
 
     @property
     def n_layers(self) -> int:

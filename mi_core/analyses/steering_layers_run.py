@@ -65,7 +65,9 @@ def steering_layers(
     checks = []
     if not outcome.cancelled:
         again, kept = effects.whole_pass(model, (edits[-1],)), [0, 1, 2]
-        worst = float(np.abs(values[kept, -1] - again[kept]).max() / max(1.0, float(np.abs(again[kept]).max())))
+        worst = float(
+            np.abs(values[kept, -1] - again[kept]).max() / max(1.0, float(np.abs(again[kept]).max()))
+        )
         name, detail = "the last layer's run equals a whole forward pass", f"largest difference {worst:.1e}"
         checks.append(Check(name, worst <= TOLERANCE[model.dtype], detail))
     seen = observe(model, question.prompt.ids, ["resid_post"])

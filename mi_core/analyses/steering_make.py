@@ -50,9 +50,7 @@ def steering_vector(model: LoadedModel, inputs: SteeringInputs) -> SteeringVecto
     else:
         vector = _of_token(model, inputs)
     if not np.abs(vector.values).max() > 0:
-        raise InputError(
-            "The steering vector is zero", why=vector.made, fix="Choose two prompts that differ"
-        )
+        raise InputError("The steering vector is zero", why=vector.made, fix="Choose two prompts that differ")
     return vector
 
 

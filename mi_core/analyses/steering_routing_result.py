@@ -105,6 +105,4 @@ class SteeringRoutingResult:
         with damage_told("steering-routing"):
             layers, heads = (int(size) for size in record["shape"])
             shapes = {"before": (layers, heads), "after": (layers, heads)}
-            return cls(
-                **read_steering(record), layer=int(record["layer"]), **read_arrays(record, shapes)
-            )
+            return cls(**read_steering(record), layer=int(record["layer"]), **read_arrays(record, shapes))

@@ -106,7 +106,9 @@ def read_vector(data: bytes, name: str, d_model: int | None = None) -> tuple[flo
 def check_vector(array: np.ndarray, name: str, d_model: int | None) -> tuple[float, ...]:
     """Refuse all but one finite vector of the model's width."""
     if array.dtype.kind not in "fiu":
-        raise InputError(f"The vector in {name!r:.80} is not made of numbers", why=f"its type is {array.dtype}")
+        raise InputError(
+            f"The vector in {name!r:.80} is not made of numbers", why=f"its type is {array.dtype}"
+        )
     if array.ndim == 2 and array.shape[0] == 1:
         array = array[0]
     if array.ndim != 1 or not 1 <= array.size <= MAX_VECTOR:
@@ -128,7 +130,9 @@ def _read_npy(data: bytes, name: str) -> np.ndarray:
     try:
         stream = io.BytesIO(data)
         version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
         shape, _, dtype = read(stream)
         if dtype.hasobject or math.prod(shape) * dtype.itemsize > MAX_FILE_BYTES:
             why = "it holds Python objects" if dtype.hasobject else f"its shape is {shape}"
@@ -147,9 +151,7 @@ def _read_safetensors(data: bytes, name: str) -> np.ndarray:
         header = json.loads(data[8 : 8 + length])
         entries = [entry for key, entry in header.items() if key != "__metadata__"]
         if len(entries) != 1:
-            raise InputError(
-                f"{name!r:.80} holds {len(entries)} tensors", fix="Save the one vector alone"
-            )
+            raise InputError(f"{name!r:.80} holds {len(entries)} tensors", fix="Save the one vector alone")
         entry = entries[0]
         if entry["dtype"] not in _TYPES:
             raise InputError(

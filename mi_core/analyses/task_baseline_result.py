@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 SCHEMA, VERSION = "lantern/task_baseline", 1
 FLOATS = (
-    "answer_logits", "wrong_logits", "answer_probabilities", "wrong_probabilities", "counterfactual_differences",
+    "answer_logits", "wrong_logits", "answer_probabilities", "wrong_probabilities",
+    "counterfactual_differences",
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ Cost: one forward pass per prompt and one per counterfactual.
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ def task_baseline(
     started = time.perf_counter()
     task = chosen_task(model, inputs)
     n = len(task)
-    values = {name: np.full(n, np.nan) for name in FLOATS}
+    values: dict[str, Any] = {name: np.full(n, np.nan) for name in FLOATS}
     top, done = np.zeros(n, np.int64), 0
     for group in task_groups(task):
         for part in chunks_of(group):

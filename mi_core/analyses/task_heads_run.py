@@ -106,7 +106,7 @@ def _look(
 
 
 def _directions(model: LoadedModel, residual: Tensor, part: Group) -> tuple[Tensor, np.ndarray, float]:
-    """The way from each row's last residual to its own logit difference, [row, d_model], and that difference."""
+    """From each row's last residual to its own logit difference: [row, d_model]; and that difference."""
     tokens = sorted({*part.answers.tolist(), *part.wrong.tolist()})
     place = {token: index for index, token in enumerate(tokens)}
     out = readout(model, residual, tokens)

@@ -13,6 +13,7 @@ from pages.shared import (
     ablation_sweep_fields,
     attention_fields,
     attribution_fields,
+    generation_fields,
     knockout_fields,
     lens_fields,
     model_circuits_fields,
@@ -20,6 +21,7 @@ from pages.shared import (
     neuron_fields,
     prompt_state,
     selection,
+    steering_fields,
     trace_fields,
     tuned_lens_fields,
 )
@@ -124,6 +126,15 @@ PAGES = (
         "What changes when heads, edges, neurons or layers are taken away?",
         (*knockout_fields.FIELDS, *ablation_sweep_fields.FIELDS),
         second="equal",
+    ),
+    PageCard(
+        "steering",
+        "Steering",
+        "Intervene",
+        ":material/explore:",
+        "Which direction changes the answer, and how much of it is needed?",
+        (*steering_fields.FIELDS, *generation_fields.FIELDS),
+        second="any",
     ),
     PageCard(
         "help", "Help", "Learn", ":material/help:", "What do the figures mean, and what are their limits?"

@@ -15,6 +15,7 @@ from pages.shared.method_text import AVERAGE_METHOD, TRACE_METHOD
 from pages.shared.model_circuits_text import CIRCUITS_METHOD
 from pages.shared.model_text import MODEL_METHOD
 from pages.shared.neuron_method import METHOD as NEURON_METHOD
+from pages.shared.steering_text import STEERING_METHOD
 from pages.shared.tuned_lens_text import TUNED_METHOD
 
 _KEYS = """
@@ -70,6 +71,9 @@ def draw_methods() -> None:
     with st.container(border=True):
         st.subheader("Knock-out")
         st.markdown(KNOCKOUT_METHOD)
+    with st.container(border=True):
+        st.subheader("Steering")
+        st.markdown(STEERING_METHOD)
     with st.container(border=True):
         st.subheader("Average over a prompt set")
         st.markdown(AVERAGE_METHOD)
