@@ -1,8 +1,9 @@
-"""A gpt2-shaped model with hand-written weights: a whole name-moving circuit and an induction pair, all known.
+"""A gpt2-shaped model with hand-written weights: a whole name-moving circuit and an induction pair, known.
 
 The stream is a direct sum of orthogonal subspaces, all orthogonal to the mean direction so that LayerNorm's
-centring leaves them alone. MLPs and the other heads are random and write where nobody reads. Every head that does not find what it looks for rests on `<s>`,
-whose value is zero. Prompts are "Mary and John went so John gave it to" -> Mary.
+centring leaves them alone. MLPs and the other heads are random and write where nobody reads. Every head that
+does not find what it looks for rests on `<s>`, whose value is zero. Prompts are
+"Mary and John went so John gave it to" -> Mary.
 
     L0H0 previous token      writes the token before into `previous`
     L0H1 duplicate token     looks at the same token before; writes it into `seen`
@@ -171,7 +172,8 @@ def _write_mlp(mlp: Any, generator: np.random.Generator) -> None:
 def planted_hf() -> Any:
     """The Hugging Face model, float64."""
     torch.manual_seed(0)
-    hf = GPT2LMHeadModel(
+    settings: dict[str, Any] = {"attn_implementation": "eager"}
+    hf: Any = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=N_WORDS,
             n_positions=N_POS,
@@ -182,7 +184,7 @@ def planted_hf() -> Any:
             tie_word_embeddings=False,
             bos_token_id=0,
             eos_token_id=1,
-            attn_implementation="eager",
+            **settings,
         )
     ).eval()
     for parameter in hf.parameters():

@@ -169,15 +169,17 @@ def classify(numbers: Mapping[str, Band], asked: Rules, effect: float) -> Verdic
         label: [condition.state(numbers[condition.quantity]) for condition in conditions]
         for label, conditions in asked.items()
     }
-    given = [label for label, found in states.items() if all(state == "holds" for state in found)]
-    roles = [label for label in given if label in ROLES]
-    habits = [label for label in given if label in HABITS]
+    given: list[Label] = [
+        label for label, found in states.items() if all(state == "holds" for state in found)
+    ]
+    roles: list[Label] = [label for label in given if label in ROLES]
+    habits: list[Label] = [label for label in given if label in HABITS]
     if len(roles) == 1:
         return Verdict(roles[0], tuple(habits), _told(asked, numbers, roles + habits))
     if len(roles) > 1 or len(habits) > 1:
         why = f"the numbers fit {' and '.join(roles or habits)}"
         return Verdict("unclear", (), (why, *_told(asked, numbers, roles or habits)))
-    perhaps = [
+    perhaps: list[Label] = [
         label
         for label, found in states.items()
         if label in ROLES and found[0] == "holds" and "open" in found and "fails" not in found

@@ -115,6 +115,13 @@ BIBTEX: Mapping[str, str] = {
   eprint = {2209.11895},
   archiveprefix = {arXiv}
 }""",
+    "goldowskydill2023localizing": """@misc{goldowskydill2023localizing,
+  title = {Localizing Model Behavior with Path Patching},
+  author = {Goldowsky-Dill, Nicholas and MacLeod, Chris and Sato, Lucas and Arora, Aryaman},
+  year = {2023},
+  eprint = {2304.05969},
+  archiveprefix = {arXiv}
+}""",
     "wang2023interpretability": """@inproceedings{wang2023interpretability,
   title = {Interpretability in the Wild: a Circuit for Indirect Object Identification in {GPT}-2 Small},
   author = {Wang, Kevin and Variengien, Alexandre and Conmy, Arthur and Shlegeris, Buck and
@@ -172,6 +179,13 @@ BIBTEX: Mapping[str, str] = {
   year = {2024},
   eprint = {2312.06681},
   archiveprefix = {arXiv}
+}""",
+    "gurnee2025manifolds": """@article{gurnee2025manifolds,
+  title = {When Models Manipulate Manifolds: The Geometry of a Counting Task},
+  author = {Gurnee, Wes and others},
+  journal = {Transformer Circuits Thread},
+  year = {2025},
+  url = {https://transformer-circuits.pub/2025/linebreaks/index.html}
 }""",
 }
 LOGIT_LENS = ("nostalgebraist2020interpreting", "belrose2023eliciting")
