@@ -24,7 +24,7 @@ from mi_core.analyses.causal_trace_result import Step
 from mi_core.analyses.path_patching_rows import Group
 from mi_core.analyses.task_groups import chunks_of, task_groups
 from mi_core.analyses.task_heads_result import TaskHeadsResult
-from mi_core.analyses.task_inputs import TaskInputs, chosen_task
+from mi_core.analyses.task_inputs import TaskFields, TaskInputs, chosen_task
 from mi_core.analyses.task_notes import task_warnings
 from mi_core.engine import readout, run
 from mi_core.model.model import LoadedModel
@@ -126,3 +126,11 @@ def _readout_check(error: float, dtype: torch.dtype) -> Check:
         error <= READOUT_TOLERANCE.get(dtype, HALF_TOLERANCE),
         f"largest relative difference {error:.1e}.",
     )
+
+
+def task_seconds(model: LoadedModel, inputs: TaskFields, *, passes: int = 1) -> float | None:
+    """How long forward passes over a task take, in seconds; None while the model's speed is unknown."""
+    if not model.token_layers_per_second:
+        return None
+    tokens = sum(len(pair.ids) for pair in chosen_task(model, inputs).pairs)
+    return passes * tokens * model.dims.n_layers / model.token_layers_per_second

@@ -1,7 +1,7 @@
 """Tasks: prompt pairs with a right and a wrong answer, drawn for the tokenizer that will read them.
 
     ioi_task             "When Mary and John went to the store, John gave a drink to" -> Mary, not John
-    greater_than_task    "The war lasted from the year 1732 to the year 17" -> a later year, not an earlier one
+    greater_than_task    "The war lasted from the year 1732 to the year 17" -> a later year
     induction_task       random tokens said twice: what followed the last token the first time
     subject_verb_task    "The keys to the cabinet" -> are, not is
 

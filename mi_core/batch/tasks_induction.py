@@ -48,7 +48,7 @@ def draw_induction(tokenizer: Any, n: int, seed: int, length: int, bos: Bos) -> 
         )
     note = (
         f"{length} random tokens and the first {said + 1} of them again; the answer is what followed before "
-        "(Olsson et al. 2022), the wrong answer another token of the first copy; counterfactual: another first "
-        "copy, nothing repeats."
+        "(Olsson et al. 2022), the wrong answer another token of the first copy; counterfactual: another "
+        "first copy, nothing repeats."
     )
     return Task("induction", tuple(pairs), note)

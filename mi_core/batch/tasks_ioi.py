@@ -33,12 +33,12 @@ PLACES = (
 )
 THINGS = ("drink", "ring", "kiss", "bone", "computer", "necklace", "snack", "book", "letter", "flower")
 _NAMES = """
-Mary John Tom Anna Peter Paul Sarah James David Emma Jack Kate Mark Lucy Adam Alice Bob Carol Dan Eve Frank
-Grace Henry Irene Julia Karl Laura Mike Nina Oscar Paula Rachel Sam Tina Victor Wendy Alex Ben Clara Diana Eric Fiona
-George Helen Ivan Jane Kevin Linda Max Nora Olga Philip Rose Simon Tony Ursula Vera Will Amy Brian Chris Dora
-Edward Felix Greta Hugo Iris Jason Karen Leo Megan Nick Olivia Patrick Ruth Steve Teresa Vincent Walter Amber
-Bruce Crystal Daniel Ella Fred Gary Hannah Jacob Kelly Louis Matthew Nicole Richard Sean Thomas Andrew Jessica
-Michael Robert Susan William
+Mary John Tom Anna Peter Paul Sarah James David Emma Jack Kate Mark Lucy Adam Alice Bob Carol Dan Eve
+Frank Grace Henry Irene Julia Karl Laura Mike Nina Oscar Paula Rachel Sam Tina Victor Wendy Alex Ben
+Clara Diana Eric Fiona George Helen Ivan Jane Kevin Linda Max Nora Olga Philip Rose Simon Tony Ursula
+Vera Will Amy Brian Chris Dora Edward Felix Greta Hugo Iris Jason Karen Leo Megan Nick Olivia Patrick
+Ruth Steve Teresa Vincent Walter Amber Bruce Crystal Daniel Ella Fred Gary Hannah Jacob Kelly Louis
+Matthew Nicole Richard Sean Thomas Andrew Jessica Michael Robert Susan William
 """
 NAMES = tuple(_NAMES.split())
 NAMES_NEEDED = 5  # object and subject, and three others for the counterfactual

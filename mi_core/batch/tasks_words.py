@@ -8,8 +8,8 @@ from mi_core.batch.tasks_pairs import make_pair, single_words, too_few
 from mi_core.tokens import Bos
 
 EVENTS = (
-    "war", "trial", "project", "campaign", "journey", "siege", "study", "treaty", "reform", "dispute", "voyage",
-    "marriage", "strike", "career", "plan", "conflict", "work", "raid", "search", "trip",
+    "war", "trial", "project", "campaign", "journey", "siege", "study", "treaty", "reform", "dispute",
+    "voyage", "marriage", "strike", "career", "plan", "conflict", "work", "raid", "search", "trip",
 )  # fmt: skip
 CENTURIES = tuple(range(11, 20))
 YEAR_FRAME = "The [E] lasted from the year [C][Y] to the year [D]"
@@ -17,13 +17,13 @@ FARTHEST = 40  # years between the start and either answer
 FIRST_YEAR = "01"  # the counterfactual start: every two digits but 00 and 01 are later
 
 NOUNS = (
-    ("key", "keys"), ("book", "books"), ("letter", "letters"), ("picture", "pictures"), ("student", "students"),
-    ("teacher", "teachers"), ("doctor", "doctors"), ("friend", "friends"), ("brother", "brothers"),
-    ("sister", "sisters"), ("author", "authors"), ("worker", "workers"), ("farmer", "farmers"),
-    ("guard", "guards"), ("door", "doors"), ("car", "cars"), ("house", "houses"), ("window", "windows"),
-    ("table", "tables"), ("cabinet", "cabinets"), ("manager", "managers"), ("king", "kings"),
-    ("queen", "queens"), ("dog", "dogs"), ("cat", "cats"), ("boy", "boys"), ("girl", "girls"),
-    ("king", "kings"), ("star", "stars"), ("song", "songs"),
+    ("key", "keys"), ("book", "books"), ("letter", "letters"), ("picture", "pictures"),
+    ("student", "students"), ("teacher", "teachers"), ("doctor", "doctors"), ("friend", "friends"),
+    ("brother", "brothers"), ("sister", "sisters"), ("author", "authors"), ("worker", "workers"),
+    ("farmer", "farmers"), ("guard", "guards"), ("door", "doors"), ("car", "cars"), ("house", "houses"),
+    ("window", "windows"), ("table", "tables"), ("cabinet", "cabinets"), ("manager", "managers"),
+    ("king", "kings"), ("queen", "queens"), ("dog", "dogs"), ("cat", "cats"), ("boy", "boys"),
+    ("girl", "girls"), ("star", "stars"), ("song", "songs"),
 )  # fmt: skip
 VERBS = ((" is", " are"), (" was", " were"), (" has", " have"))
 LINKS = ("near", "behind", "with", "to", "beside")
@@ -35,7 +35,7 @@ def draw_greater_than(tokenizer: Any, n: int, seed: int, bos: Bos) -> Task:
     """See `mi_core.batch.tasks.greater_than_task`.
 
     Hanna et al. compare the probability of all later years with that of all earlier ones. Here a pair has one
-    later and one earlier answer, equally far from the start, so that a head's effect is on one logit difference.
+    later and one earlier answer, equally far from the start, so that a head acts on one logit difference.
     """
     rng, made = random.Random(seed), []
     events = single_words(tokenizer, EVENTS, "The")
@@ -99,8 +99,8 @@ def draw_subject_verb(tokenizer: Any, n: int, seed: int, bos: Bos) -> Task:
     if len(made) < n:
         raise too_few(
             "Subject-verb agreement cannot be asked of this model",
-            f"{len(nouns)} nouns are single tokens both as singular and as plural; {MIN_NOUNS} are needed, and "
-            "a verb in both numbers",
+            f"{len(nouns)} nouns are single tokens both as singular and as plural; {MIN_NOUNS} are needed, "
+            "and a verb in both numbers",
         )
     note = (
         "Subject and verb with an attractor of the other number between them (Linzen et al. 2016); "

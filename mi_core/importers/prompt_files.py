@@ -79,18 +79,23 @@ def read_prompt_file(data: bytes, file_name: str = "") -> PromptSet:
     """
     if len(data) > MAX_FILE_BYTES:
         raise InputError(f"The file has {len(data):,} bytes", fix=f"Give at most {MAX_FILE_BYTES:,}")
-    text = _decode(data)
+    text = decode_text(data)
     is_json = PurePath(file_name).suffix.lower() == ".json" or (
         PurePath(file_name).suffix.lower() != ".csv" and text.lstrip()[:1] in ("[", "{")
     )
-    rows = _json_rows(text) if is_json else _csv_rows(text)
+    rows = json_rows(text) if is_json else csv_rows(text)
     layout = _layout_of(rows[0])
     cases = tuple(_case(number, row, layout) for number, row in enumerate(rows, start=1))
     name = "".join(c for c in PurePath(file_name).name if c.isprintable())[:MAX_NAME] or "uploaded prompts"
     return PromptSet(name, cases, f"{layout.name}, {len(cases)} rows")
 
 
-def _decode(data: bytes) -> str:
+def decode_text(data: bytes) -> str:
+    """The text of a file.
+
+    Raises:
+        InputError: not UTF-8, empty, or binary.
+    """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -106,7 +111,12 @@ def _decode(data: bytes) -> str:
     return text
 
 
-def _json_rows(text: str) -> list[Mapping[str, Any]]:
+def json_rows(text: str) -> list[Mapping[str, Any]]:
+    """The objects of a JSON list, at least one.
+
+    Raises:
+        InputError: not such a list.
+    """
     try:
         rows = json.loads(text, parse_constant=_refuse)
     except RecursionError as error:
@@ -128,7 +138,12 @@ def _refuse(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def _csv_rows(text: str) -> list[Mapping[str, Any]]:
+def csv_rows(text: str) -> list[Mapping[str, Any]]:
+    """The rows of a CSV file by column name, at least one.
+
+    Raises:
+        InputError: not such a file.
+    """
     header = text.lstrip().split("\n", 1)[0]
     delimiter = max(",;\t", key=header.count)
     reader = csv.DictReader(io.StringIO(text.lstrip()), delimiter=delimiter, strict=True)
