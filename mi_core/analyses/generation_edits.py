@@ -1,10 +1,10 @@
 """What is done to the model while it writes: interventions and a steering vector, as engine edits.
 
-    v = resid_post[layer] at the last token of `plus`  -  the same of `minus`
+    v = mean over the lines of `plus` of resid_post[layer] at the line's last token  -  the same of `minus`
     resid_post[layer] += coefficient * v               at the tokens that `where` says
 
-Source of the vector: Turner et al., "Steering Language Models With Activation Engineering" (2023), here from
-the last tokens. Cost: one pass per text, remembered with the model.
+Source of the vector: Turner et al., "Steering Language Models With Activation Engineering" (2023), here
+from last tokens. Cost: one pass per text, remembered with the model.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mi_core.analyses.generation_inputs import GenerationInputs
+from mi_core.analyses.generation_inputs import GenerationInputs, steering_lines
 from mi_core.analyses.interventions import (
     Intervention,
     Reference,
@@ -114,16 +114,19 @@ def _layer(model: LoadedModel, inputs: GenerationInputs) -> int:
 
 
 def steering_vector(model: LoadedModel, inputs: GenerationInputs, layer: int) -> Float[Tensor, " d_model"]:
-    """The difference of the two texts' last tokens in the stream after a layer, in float32 at least.
+    """The difference of the lines' last tokens (means) in the stream after a layer, in float32 at least.
 
     Raises:
         InputError: the two texts do not differ there.
     """
     ends = []
     for text in (inputs.plus, inputs.minus):
-        ids = tokenize(model.tokenizer, text, bos=inputs.bos).ids
-        value = observe(model, ids, ["resid_post"])["resid_post", layer][-1]
-        ends.append(value.to("cpu", torch.promote_types(value.dtype, torch.float32)))
+        states = []
+        for line in steering_lines(text):
+            ids = tokenize(model.tokenizer, line, bos=inputs.bos).ids
+            states.append(observe(model, ids, ["resid_post"])["resid_post", layer][-1])
+        value = torch.stack(states).cpu()
+        ends.append(value.to(torch.promote_types(value.dtype, torch.float32)).mean(0))
     vector = ends[0] - ends[1]
     if not bool((vector != 0).any()):
         raise InputError("The two steering texts give no direction", why="they end in the same state")

@@ -15,6 +15,7 @@ WHERES: tuple[Where, ...] = get_args(Where)
 MAX_PROMPT_CHARACTERS = 100_000
 MAX_STEPS, MAX_SEEDS, MAX_SEED = 1000, 12, 2**32 - 1
 MAX_COEFFICIENT = 1e6
+MAX_LINES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,9 @@ class GenerationInputs:
     Attributes:
         prompt: the text that is continued.
         interventions: list of interventions as text, such as "L1H2:zero, c2@all"; "" = none.
-        plus: steering: text whose last token gives the direction to go to; "" = no steering.
-        minus: text whose last token gives the direction to come from.
+        plus: steering: a text, or several, one per line; their last tokens' mean state is where to go; "" =
+            no steering.
+        minus: likewise, where to come from.
         layer: the stream after this layer is steered, with the difference of `plus` and `minus` there; None
             = the middle layer.
         coefficient: how many times the difference is added; negative steers the other way.
@@ -68,6 +70,9 @@ class GenerationInputs:
             raise InputError(
                 "Steering needs two texts", why="one is empty", fix="Give both, or neither for no steering"
             )
+        for name in ("plus", "minus"):
+            if getattr(self, name) and not 1 <= len(steering_lines(getattr(self, name))) <= MAX_LINES:
+                raise InputError(f"The steering text {name} has no line or more than {MAX_LINES}")
         if self.layer is not None:
             check_whole("layer", self.layer, 0, 10_000)
         check_number("coefficient", self.coefficient, -MAX_COEFFICIENT, MAX_COEFFICIENT)
@@ -101,6 +106,11 @@ class GenerationInputs:
             InputError: an unknown or missing field, or a value that is refused.
         """
         return inputs_from_dict(cls, values, "generation")
+
+
+def steering_lines(text: str) -> tuple[str, ...]:
+    """The texts of `plus` or `minus`: lines that are not blank."""
+    return tuple(line for line in text.splitlines() if line.strip())
 
 
 def check_number(name: str, value: object, low: float, high: float) -> None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mi_core.analyses.generation_inputs import steering_lines
 from mi_core.analyses.generation_result import GenerationResult
 from mi_core.charts import generation as drawings
 from mi_core.charts.text import legible, number
@@ -82,11 +83,16 @@ def edits_sentence(result: GenerationResult) -> str:
     said = [asked.interventions.strip()] if asked.interventions.strip() else []
     if asked.plus:
         said.append(
-            f"{number(asked.coefficient)} x (last token of {quoted(asked.plus)} - of {quoted(asked.minus)}) "
+            f"{number(asked.coefficient)} x (end of {_source(asked.plus)} - end of {_source(asked.minus)}) "
             f"added to the stream after layer {result.layer}"
         )
     where = {"prompt": "prompt tokens", "generated": "generated tokens", "all": "all tokens"}[asked.where]
     return f"{' and '.join(said)} (on {where} where none are named)" if said else "none"
+
+
+def _source(text: str) -> str:
+    lines = steering_lines(text)
+    return quoted(text) if len(lines) == 1 else f"{len(lines)} texts, mean ({quoted(lines[0])}, ...)"
 
 
 def _sampling(result: GenerationResult, row: int) -> str:

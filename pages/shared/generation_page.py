@@ -72,10 +72,23 @@ def _draw_edits() -> None:
                 help="Copies the list of the Knock-out page.",
             )
         with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
-            st.text_input(
-                "Steer towards", key="generation_plus", help="A text; its last token's state is the goal."
+            st.text_area(
+                "Steer towards",
+                key="generation_plus",
+                height=100,
+                help="A text, or several, one per line; the mean of their last tokens' states is the goal.",
             )
-            st.text_input("and away from", key="generation_minus", help="A text of the opposite kind.")
+            st.text_area(
+                "and away from", key="generation_minus", height=100, help="Texts of the opposite kind."
+            )
+        with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+            st.button(
+                "Take the prompt sets of the first tab",
+                icon=":material/content_copy:",
+                key="generation_take_sets",
+                on_click=_take_sets,
+                help="Copies the two sets of prompts and the layer from Vector and dose.",
+            )
             st.number_input(
                 "Layer",
                 min_value=0,
@@ -100,6 +113,15 @@ def _draw_edits() -> None:
 
 def _take_list() -> None:
     st.session_state["generation_interventions"] = st.session_state["interventions"]
+
+
+def _take_sets() -> None:
+    state = st.session_state
+    state["generation_plus"], state["generation_minus"] = (
+        state["steering_positive"],
+        state["steering_negative"],
+    )
+    state["generation_layer"] = state["steering_layer"]
 
 
 def _draw_sampling() -> None:

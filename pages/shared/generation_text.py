@@ -13,7 +13,7 @@ $$
 
 $$
 \text{{resid}}_l \mathrel{{+}}= c\,(r_+ - r_-),\qquad r = \text{{state after layer }} l
-\text{{ at the last token of a text}}
+\text{{ at the last token, mean over texts}}
 $$
 
 Steering by a difference of activations: {TURNER}.

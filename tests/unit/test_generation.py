@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mi_core.analyses import GenerationInputs, GenerationResult, Step, generation
-from mi_core.analyses.generation_edits import generation_edits
+from mi_core.analyses.generation_edits import generation_edits, steering_vector
 from mi_core.analyses.generation_run import continuations
 from mi_core.charts.generation import generation_texts, kl_lines
 from mi_core.engine import Edit, build_model, run
@@ -80,6 +80,14 @@ def test_steering_is_what_transformers_writes_with_a_plain_hook() -> None:
     np.testing.assert_allclose(result.kl[0], kl, rtol=1e-9)
     chosen = own[range(8), edited[0, n_prompt:]]
     np.testing.assert_allclose(result.edited_log_probabilities[0], chosen, rtol=1e-9)
+
+
+def test_lines_are_texts_and_their_states_are_averaged() -> None:
+    one = steering_vector(model(), STEERED, 1)
+    other = steering_vector(model(), replace(STEERED, plus="Rome Italy"), 1)
+    both = steering_vector(model(), replace(STEERED, plus="Paris France\n\nRome Italy\n"), 1)
+    torch.testing.assert_close(both, (one + other) / 2)
+    assert "2 texts, mean" in texts_figure(result_of(replace(STEERED, plus="Paris\nRome")), 0).caption
 
 
 @pytest.mark.parametrize("where", ["prompt", "generated"])
@@ -174,6 +182,7 @@ def test_continuations_before_and_after() -> None:
     [
         ({"prompt": ""}, "prompt is empty"),
         ({"plus": "Paris"}, "two texts"),
+        ({"plus": " \n", "minus": "Rome"}, "no line"),
         ({"steps": 0}, "number of steps"),
         ({"steps": 1001}, "number of steps"),
         ({"temperature": -1.0}, "temperature"),
