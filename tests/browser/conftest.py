@@ -99,7 +99,18 @@ def cold_server() -> Iterator[Server]:
         server.process.stdout.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A server with the bundled model in memory, shared by all tests that do not care who came before."""
+    shared = Server()
+    shared.wait(lambda health: "ready" in health)
+    yield shared
+    shared.stop()
+    if shared.process.stdout is not None:
+        shared.process.stdout.close()
+
+
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Headless Chromium."""
     from playwright.sync_api import sync_playwright

@@ -29,8 +29,8 @@ def wait_for_label(tab: Any, said: str) -> None:
 
 
 @pytest.mark.timeout(180)
-def test_lock_mask_export_and_link(cold_server: Server, new_tab: Callable[..., Any], tmp_path: Path) -> None:
-    tab = new_tab(f"{cold_server.url}/attention")
+def test_lock_mask_export_and_link(server: Server, new_tab: Callable[..., Any], tmp_path: Path) -> None:
+    tab = new_tab(f"{server.url}/attention")
     wait_for_model(tab)
     wait_for_label(tab, "32 shown")
 

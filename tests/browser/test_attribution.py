@@ -37,9 +37,9 @@ def click_head(tab: Any, panel: str, layer: int, head: int) -> None:
 
 @pytest.mark.timeout(180)
 def test_a_head_is_chosen_by_a_click_and_its_link_opens_it(
-    cold_server: Server, new_tab: Callable[..., Any]
+    server: Server, new_tab: Callable[..., Any]
 ) -> None:
-    tab = new_tab(f"{cold_server.url}/{LINK}")
+    tab = new_tab(f"{server.url}/{LINK}")
     wait_for_model(tab)
     parts = chart(tab, "attribution_parts")
     assert "Bars of the contributions" in (parts.get_attribute("aria-label") or "")

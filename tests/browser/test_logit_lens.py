@@ -10,8 +10,8 @@ from tests.browser.test_first_light import chart, errors, tooltip_at, wait_for_m
 
 
 @pytest.mark.timeout(120)
-def test_click_a_cell_and_open_its_link(cold_server: Server, new_tab: Callable[..., Any]) -> None:
-    tab = new_tab(f"{cold_server.url}/logit_lens?ll_words=Rome")
+def test_click_a_cell_and_open_its_link(server: Server, new_tab: Callable[..., Any]) -> None:
+    tab = new_tab(f"{server.url}/logit_lens?ll_words=Rome")
     wait_for_model(tab)
     said = click_cell(tab, layer="L3", position=8)
     assert said["token"].startswith("8 ")

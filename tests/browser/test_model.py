@@ -11,8 +11,8 @@ from tests.browser.test_first_light import chart, errors, tooltip_at, wait_for_m
 
 
 @pytest.mark.timeout(120)
-def test_click_a_box_and_open_the_link(cold_server: Server, new_tab: Callable[..., Any]) -> None:
-    tab = new_tab(f"{cold_server.url}/model")
+def test_click_a_box_and_open_the_link(server: Server, new_tab: Callable[..., Any]) -> None:
+    tab = new_tab(f"{server.url}/model")
     wait_for_model(tab)
     tab.get_by_text("Weights: the whole model").wait_for()
     click(tab, "architecture", "part", "layer 5, MLP", across=0.5, down=75)
@@ -31,8 +31,8 @@ def test_click_a_box_and_open_the_link(cold_server: Server, new_tab: Callable[..
 
 
 @pytest.mark.timeout(120)
-def test_click_a_token_of_the_coloured_text(cold_server: Server, new_tab: Callable[..., Any]) -> None:
-    tab = new_tab(f"{cold_server.url}/model?md_tab=next")
+def test_click_a_token_of_the_coloured_text(server: Server, new_tab: Callable[..., Any]) -> None:
+    tab = new_tab(f"{server.url}/model?md_tab=next")
     wait_for_model(tab)
     said = click(tab, "surprise", "position", "5", across=0.1, down=20)
     assert "other choices" in said["note"]

@@ -11,8 +11,8 @@ from tests.browser.test_first_light import chart, errors, tooltip_at, wait_for_m
 
 
 @pytest.mark.timeout(120)
-def test_click_a_head_and_a_pair_and_open_the_link(cold_server: Server, new_tab: Callable[..., Any]) -> None:
-    tab = new_tab(f"{cold_server.url}/model?md_tab=circuits")
+def test_click_a_head_and_a_pair_and_open_the_link(server: Server, new_tab: Callable[..., Any]) -> None:
+    tab = new_tab(f"{server.url}/model?md_tab=circuits")
     wait_for_model(tab)
     click(tab, "copying_scores", {"layer": "L3", "head": "3"})
     tab.get_by_text("L3H3: strongest directions of the OV circuit").wait_for()

@@ -30,8 +30,8 @@ def click_neuron(tab: Any, layer: int) -> str:
 
 
 @pytest.mark.timeout(120)
-def test_a_neuron_is_found_opened_and_shared(cold_server: Server, new_tab: Callable[..., Any]) -> None:
-    tab = new_tab(f"{cold_server.url}/neurons?nn_by=selectivity&nn_kind=arithmetic")
+def test_a_neuron_is_found_opened_and_shared(server: Server, new_tab: Callable[..., Any]) -> None:
+    tab = new_tab(f"{server.url}/neurons?nn_by=selectivity&nn_kind=arithmetic")
     wait_for_model(tab)
     name = click_neuron(tab, 2)
     heading = tab.get_by_role("heading", name=name, exact=True)

@@ -10,8 +10,8 @@ from tests.browser.test_first_light import chart, errors, wait_for_model
 
 
 @pytest.mark.timeout(120)
-def test_measure_a_lens_and_draw_the_grid_with_it(cold_server: Server, new_tab: Callable[..., Any]) -> None:
-    tab = new_tab(f"{cold_server.url}/logit_lens?ll_tab=tuned")
+def test_measure_a_lens_and_draw_the_grid_with_it(server: Server, new_tab: Callable[..., Any]) -> None:
+    tab = new_tab(f"{server.url}/logit_lens?ll_tab=tuned")
     wait_for_model(tab)
     tab.get_by_role("button", name="Measure").first.click()
     tab.get_by_text("How much of the final output each lens misses").wait_for()
