@@ -71,9 +71,10 @@ def draw_start() -> None:
     st.markdown(
         "1. **Type a prompt** above. It should end just before its answer; the chips show what the model "
         "reads.\n"
-        "2. **Mark the subject**: click its first and its last token.\n"
-        "3. **Open Causal trace** and press Run. Click a cell to see what changed there; the address bar "
-        "always holds a link to exactly what you see.\n\n"
+        "2. **Pick a question** at the left. The pages under Look answer at once; Causal trace wants to know "
+        "the subject: click its first and its last token.\n"
+        "3. **Click** cells, heads, bars and tokens: they lead on. The address bar always holds a link to "
+        "exactly what you see.\n\n"
         "Atlas, the bundled model, is small and made for learning: it knows about two thousand facts. In the "
         "sidebar you can choose any model in your Hugging Face cache or type the path of a folder. Nothing "
         "leaves this machine."
