@@ -29,11 +29,15 @@ from mi_core.analyses.causal_trace_parts import AnswerTokens, Check, PlanFigures
 from mi_core.analyses.causal_trace_result import CausalTraceResult, Step
 from mi_core.analyses.character_helix_inputs import CharacterHelixInputs
 from mi_core.analyses.character_helix_result import CharacterHelixResult
+from mi_core.analyses.circuit_test_inputs import CircuitTestInputs
+from mi_core.analyses.circuit_test_result import CircuitTestResult
 from mi_core.analyses.composition_result import COMPOSITION_KINDS, CompositionInputs, CompositionResult
 from mi_core.analyses.copying_scores_result import CopyingScoresInputs, CopyingScoresResult
 from mi_core.analyses.generation_inputs import GenerationInputs
 from mi_core.analyses.generation_result import GenerationResult
 from mi_core.analyses.head_ablation_result import HeadAblationResult
+from mi_core.analyses.head_classes_inputs import HeadClassesInputs
+from mi_core.analyses.head_classes_result import HeadClassesResult
 from mi_core.analyses.head_scores_inputs import HeadScoresInputs
 from mi_core.analyses.head_scores_result import HeadScoresResult
 from mi_core.analyses.head_views_result import HeadViewsInputs, HeadViewsResult
@@ -63,6 +67,8 @@ from mi_core.analyses.neuron_survey_result import NeuronSurveyResult
 from mi_core.analyses.neuron_text_result import NeuronTextResult
 from mi_core.analyses.next_token_inputs import NextTokenInputs
 from mi_core.analyses.next_token_result import NextTokenResult
+from mi_core.analyses.path_patching_inputs import PathPatchingInputs
+from mi_core.analyses.path_patching_result import PathPatchingResult
 from mi_core.analyses.prediction_sweep_result import PredictionSweepInputs, PredictionSweepResult
 from mi_core.analyses.recurrent_feedback_inputs import RecurrentFeedbackInputs
 from mi_core.analyses.recurrent_feedback_result import RecurrentFeedbackResult
@@ -88,9 +94,11 @@ if TYPE_CHECKING:
     from mi_core.analyses.causal_trace_average_run import causal_trace_average
     from mi_core.analyses.causal_trace_run import causal_trace, causal_trace_plan
     from mi_core.analyses.character_helix_run import character_helix, character_helix_cost
+    from mi_core.analyses.circuit_test_run import circuit_test
     from mi_core.analyses.composition_run import composition, composition_seconds
     from mi_core.analyses.copying_scores_run import copying_scores, copying_seconds
     from mi_core.analyses.generation_run import generation
+    from mi_core.analyses.head_classes_run import head_classes
     from mi_core.analyses.head_scores_run import head_scores, head_scores_seconds
     from mi_core.analyses.head_views_run import head_views
     from mi_core.analyses.inspect_run import inspect_cost, inspect_model
@@ -103,6 +111,12 @@ if TYPE_CHECKING:
     from mi_core.analyses.neuron_survey_run import neuron_survey, neuron_survey_cost
     from mi_core.analyses.neuron_text_run import neuron_text
     from mi_core.analyses.next_token_run import next_token
+    from mi_core.analyses.path_patching_cost import (
+        circuit_test_seconds,
+        head_classes_seconds,
+        path_patching_seconds,
+    )
+    from mi_core.analyses.path_patching_run import path_patching
     from mi_core.analyses.prediction_sweep_run import prediction_sweep
     from mi_core.analyses.recurrent_feedback_run import recurrent_feedback
     from mi_core.analyses.steering_convergence_run import steering_convergence
@@ -144,6 +158,8 @@ __all__ = [
     "CharacterHelixInputs",
     "CharacterHelixResult",
     "Check",
+    "CircuitTestInputs",
+    "CircuitTestResult",
     "CompositionInputs",
     "CompositionResult",
     "CopyingScoresInputs",
@@ -152,6 +168,8 @@ __all__ = [
     "GenerationResult",
     "HeadAblationInputs",
     "HeadAblationResult",
+    "HeadClassesInputs",
+    "HeadClassesResult",
     "HeadScoresInputs",
     "HeadScoresResult",
     "HeadViewsInputs",
@@ -181,6 +199,8 @@ __all__ = [
     "NextTokenInputs",
     "NextTokenResult",
     "PairText",
+    "PathPatchingInputs",
+    "PathPatchingResult",
     "PlanFigures",
     "PredictionSweepInputs",
     "PredictionSweepResult",
@@ -216,6 +236,8 @@ __all__ = [
     "causal_trace_plan",
     "character_helix",
     "character_helix_cost",
+    "circuit_test",
+    "circuit_test_seconds",
     "composition",
     "composition_seconds",
     "copying_scores",
@@ -223,6 +245,8 @@ __all__ = [
     "generation",
     "head_ablation",
     "head_ablation_seconds",
+    "head_classes",
+    "head_classes_seconds",
     "head_scores",
     "head_scores_seconds",
     "head_views",
@@ -242,6 +266,8 @@ __all__ = [
     "neuron_text",
     "next_token",
     "open_lens",
+    "path_patching",
+    "path_patching_seconds",
     "prediction_sweep",
     "recurrent_feedback",
     "save_lens",
@@ -274,6 +300,12 @@ _NEEDS_TORCH = {
     "attribution_patching_seconds": "mi_core.analyses.attribution_patching_run",
     "character_helix": "mi_core.analyses.character_helix_run",
     "character_helix_cost": "mi_core.analyses.character_helix_run",
+    "circuit_test": "mi_core.analyses.circuit_test_run",
+    "circuit_test_seconds": "mi_core.analyses.path_patching_cost",
+    "head_classes": "mi_core.analyses.head_classes_run",
+    "head_classes_seconds": "mi_core.analyses.path_patching_cost",
+    "path_patching": "mi_core.analyses.path_patching_run",
+    "path_patching_seconds": "mi_core.analyses.path_patching_cost",
     "composition": "mi_core.analyses.composition_run",
     "composition_seconds": "mi_core.analyses.composition_run",
     "copying_scores": "mi_core.analyses.copying_scores_run",
