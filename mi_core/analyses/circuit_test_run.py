@@ -124,7 +124,7 @@ class _Draws:
         generator = np.random.default_rng(inputs.seed)
         whole, circuit = frozenset(every), frozenset(heads)
         subsets = [
-            frozenset(heads[index] for index in np.flatnonzero(generator.random(len(heads)) < 0.5))
+            frozenset(heads[index] for index in np.flatnonzero(generator.random(len(heads)) < 0.5).tolist())
             for _ in range(inputs.subsets)
         ]
         randoms = [

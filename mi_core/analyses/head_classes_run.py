@@ -2,8 +2,8 @@
 
 Cost, with L layers of H heads and n prompts: two sweeps of L * H ablations over the n prompts, two passes
 that keep activations, one pass per head and form of prompt for paths into name movers, up to `most_drawn`
-squared times three variants for the paths that are drawn, L * H unembeddings of the task's names, and a test on
-repeated random tokens.
+squared times three variants for the paths that are drawn, L * H unembeddings of the task's names, and a
+test on repeated random tokens.
 """
 
 import time

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 REFERENCES = ("wang2023interpretability", "goldowskydill2023localizing")
 
 CIRCUIT_READING = (
-    "Every dot is a head that has a class, or that matters without one; layers go upwards. A head gets a class "
-    "only if all numbers that the class asks for lie beyond their bounds with their whole 95 % band (Wang et "
+    "Every dot is a head that has a class, or that matters without one; layers go upwards. A head gets a "
+    "class only if all numbers that the class asks for lie beyond their bounds with their whole 95 % band (Wang et "
     "al., 2023); the numbers stand in the table and in the tooltip. Lines are paths: the sender's output is "
-    "taken from the counterfactual prompt, all other heads are frozen, and only the receiver's query (q), key "
-    "(k) or value (v) may answer. Wider = larger effect; orange lowers the logit difference, so the path "
+    "taken from the counterfactual prompt, all other heads are frozen, and only the receiver's query (q), "
+    "key (k) or value (v) may answer. Wider = larger effect; orange lowers the logit difference, so the path "
     "helps the right answer; blue raises it. Paths that may be 0, or count for less than the least effect, "
     "are not drawn. Classes are a reading of numbers, not a proof of what a head is for."
 )
@@ -104,8 +104,9 @@ def _caption(result: HeadClassesResult) -> str:
     inputs = result.inputs
     return (
         f"Task {inputs.task}, n = {result.n} prompts, seed {inputs.seed}: logit difference {mean} nats (95 % "
-        f"band {low} to {high}), right in {100 * result.accuracy:.3g} %. Ablation: {inputs.ablation}. Effects "
-        f"are edited minus clean; 0 = no effect. An effect counts from {number(result.least_effect)} nats on. "
+        f"band {low} to {high}), right in {100 * result.accuracy:.3g} %. Ablation: {inputs.ablation}. "
+        "Effects are edited minus clean; 0 = no effect. An effect counts from "
+        f"{number(result.least_effect)} nats on. "
         f"{model_sentence(result.provenance)}"
     )
 
@@ -136,8 +137,8 @@ def _trial(result: CircuitTestResult, title: str, spec: dict, figure: str, descr
         view={"figure": figure},
         caption=(
             f"Circuit of {len(inputs.heads)} of {result.n_model_heads} heads: {' '.join(inputs.heads)}. Task "
-            f"{inputs.task}, n = {result.n} prompts, seed {inputs.seed}; other heads ablated ({inputs.ablation})"
-            f". Faithfulness: the logit difference of the circuit alone is {faithful}; 0 nats = the model "
+            f"{inputs.task}, n = {result.n} prompts, seed {inputs.seed}; ablated: {inputs.ablation}. "
+            f"Faithfulness: the logit difference of the circuit alone is {faithful}; 0 nats = the model "
             f"prefers neither answer. {model_sentence(result.provenance)}"
         ),
         how_to_read=TEST_READING,
