@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 
 from mi_core.analyses.generation_inputs import MAX_COEFFICIENT, MAX_SEED, MAX_SEEDS, MAX_STEPS
+from mi_core.analyses.recurrent_feedback_inputs import MAX_DEPTH
 from pages.shared import link
 from pages.shared.link import BadValue, LinkField
 
+MODES = {"prefill": "the prompt's last token", "sustained": "that and every generated token"}
 WHERES = {"all": "all tokens", "prompt": "the prompt", "generated": "generated tokens"}
 
 
@@ -42,4 +44,10 @@ FIELDS = [
     link.number("generation_top_p", "ge_p", 1.0, 0.01, 1.0),
     LinkField("generation_seeds", "ge_seeds", "0, 1, 2", _seeds_text),
     link.flag("generation_stop", "ge_stop", default=True),
+    link.flag("generation_loop", "ge_loop"),
+    link.number("loop_start", "ge_l0", None, 0, 10_000, whole=True),
+    link.number("loop_end", "ge_l1", None, 0, 10_000, whole=True),
+    link.number("loop_depth", "ge_depth", 2, 1, MAX_DEPTH, whole=True),
+    link.number("loop_strength", "ge_strength", 0.0, -MAX_COEFFICIENT, MAX_COEFFICIENT),
+    link.choice("loop_mode", "ge_mode", "prefill", MODES),
 ]

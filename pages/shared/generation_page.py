@@ -10,6 +10,7 @@ from mi_core.analyses.generation_inputs import MAX_COEFFICIENT, MAX_STEPS, Gener
 from mi_core.errors import LanternError
 from pages.shared.boundary import show_error
 from pages.shared.generation_fields import WHERES, parse_seeds
+from pages.shared.generation_loop import draw_loop
 from pages.shared.generation_text import GENERATION_FORMULA
 from pages.shared.instant import draw_warnings, instant, page_state, pass_seconds, prompt_inputs
 from pages.shared.link import BadValue
@@ -18,6 +19,7 @@ from pages.shared.text import plain
 if TYPE_CHECKING:
     from mi_core.analyses import GenerationResult
     from mi_core.model.model import LoadedModel
+    from pages.shared.hub import About
     from pages.shared.instant import Asked
 
 SLOT = "generation"
@@ -34,19 +36,30 @@ def draw_generation() -> None:
     _draw_sampling()
     if not page_state(asked) or asked.about is None:
         return
+    _draw_pair(asked, asked.about)
+    draw_loop(asked)
+
+
+def _draw_pair(asked: Asked, about: About) -> None:
+    """Both texts of the header's prompt."""
     try:
         inputs = _inputs(asked)
-    except (LanternError, BadValue) as error:
-        show_error(error) if isinstance(error, LanternError) else st.warning(f"Seeds: {plain(str(error))}.")
+    except LanternError as error:
+        show_error(error)
+        return
+    except BadValue as problem:
+        st.warning(
+            f"Seeds: {plain(st.session_state['generation_seeds'])}, {problem}.", icon=":material/warning:"
+        )
         return
     if not inputs.interventions.strip() and not inputs.plus:
         st.info(
-            "Nothing is edited yet. Name an intervention, such as `L1H2:zero`, or give two steering texts.",
+            "Nothing is edited yet. Name an intervention, such as `L1H2:zero`, or give steering texts.",
             icon=":material/edit:",
         )
         return
     result: GenerationResult | None = instant(
-        SLOT, inputs, _run, "Generation", about=asked.about, seconds=_seconds(asked, inputs),
+        SLOT, inputs, _run, "Generation", about=about, seconds=_seconds(asked, inputs),
         draw_partial=_draw_figures,
     )  # fmt: skip
     if result is not None:

@@ -19,6 +19,31 @@ $$
 Steering by a difference of activations: {TURNER}.
 """
 
+LOOP_FORMULA = r"""
+$$
+H = B(B(\ldots B(H_0)))\;\text{(depth times)}
+\qquad\text{or, with a strength } s\text{:}\quad H = B(H_0 + s\, d)
+$$
+
+$H_0$: what enters the first layer of the block $B$; $d$: mean embedding of the rhymes, of length 1. The
+experiment is that of candle-mi's recurrent feedback.
+"""
+
+LOOP_METHOD = f"""
+**Question.** Does a model that runs some of its layers again write a better second line?
+
+**What is done.** A block of layers runs several times, on its own output, or with the direction of the wanted
+rhymes added to its input. Our own couplets are continued greedily, before and after; a hit is a second line
+whose last word is one of the rhymes. Running the block once is the model itself, bit for bit, and
+that is checked.
+
+{LOOP_FORMULA}
+
+**Limits.** Eight couplets are few. With feedback every round begins at the same input, so the depth changes
+nothing. Feeding in the rhymes and then counting them shows that the direction works, not that the model
+plans.
+"""
+
 GENERATION_METHOD = f"""
 **Question.** What does the model write while it is edited?
 
