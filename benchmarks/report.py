@@ -8,6 +8,7 @@ import shlex
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,16 +110,23 @@ def heading(title: str, where: dict) -> str:
     )
 
 
-def section(title: str, where: dict, runs: dict[int, list[dict]], reference: str) -> str:
-    """The Markdown of one benchmark run."""
+def rates_of(records: list[dict]) -> list[str]:
+    """The sentence of `rates` for our own way, if it ran."""
+    return [rates(one) for one in records if one["task"]["way"] == "lantern" and "error" not in one]
+
+
+def section(
+    title: str,
+    where: dict,
+    runs: dict[int, list[dict]],
+    reference: str,
+    remark: Callable[[list[dict]], list[str]] | None = None,
+) -> str:
+    """The Markdown of one benchmark run; `remark` makes the sentences under a table (default: the rates)."""
     parts = [heading(title, where)]
     for n_positions, records in runs.items():
         parts += [f"### {n_positions} tokens", table(records, reference)]
-        parts += [
-            rates(record)
-            for record in records
-            if record["task"]["way"] == "lantern" and "error" not in record
-        ]
+        parts += rates_of(records) if remark is None else remark(records)
     return "\n\n".join(parts)
 
 

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -159,31 +159,38 @@ def plain(shape: Shape, device: str, dtype: torch.dtype) -> Callable[..., np.nda
     return trace
 
 
-def transformer_lens(shape: Shape, device: str, dtype: torch.dtype) -> Callable[..., np.ndarray]:
-    """transformer-lens: `get_act_patch_resid_pre`, a pass per cell."""
-    from transformer_lens import patching  # pyright: ignore[reportMissingImports]  # optional
-    from transformer_lens.model_bridge import TransformerBridge  # pyright: ignore[reportMissingImports]  # same
+def bridge(shape: Shape, device: str, dtype: torch.dtype) -> Any:
+    """The model as transformer-lens wraps it."""
+    from transformer_lens.model_bridge import TransformerBridge  # pyright: ignore[reportMissingImports]  # optional
 
     tokenizer = Tokenizer(WordLevel({"<s>": 0}, unk_token="<s>"))
     with tempfile.TemporaryDirectory() as folder:  # transformer-lens reads the tokenizer again, by its name
         PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="<s>").save_pretrained(
             folder
         )
-        bridge = TransformerBridge.boot_transformers(
+        wrapped = TransformerBridge.boot_transformers(
             "gpt2",
             hf_model=shape.build(device, dtype),
             tokenizer=PreTrainedTokenizerFast.from_pretrained(folder),
             device=device,
             dtype=dtype,
         )
-    bridge.eval()
+    wrapped.eval()
+    return wrapped
+
+
+def transformer_lens(shape: Shape, device: str, dtype: torch.dtype) -> Callable[..., np.ndarray]:
+    """transformer-lens: `get_act_patch_resid_pre`, a pass per cell."""
+    from transformer_lens import patching  # pyright: ignore[reportMissingImports]  # optional
+
+    wrapped = bridge(shape, device, dtype)
 
     @torch.inference_mode()
     def trace(clean: torch.Tensor, corrupted: torch.Tensor) -> np.ndarray:
         names = [f"blocks.{layer}.hook_resid_pre" for layer in range(shape.n_layers)]
-        _, cache = bridge.run_with_cache(clean, names_filter=names)
+        _, cache = wrapped.run_with_cache(clean, names_filter=names)
         grid = patching.get_act_patch_resid_pre(
-            bridge, corrupted, cache, lambda logits: difference(logits[0, -1])
+            wrapped, corrupted, cache, lambda logits: difference(logits[0, -1])
         )
         return grid.cpu().numpy()
 

@@ -1,6 +1,6 @@
-"""Times one way of computing the grid in a process of its own, so that its peak memory is its own.
+"""Times one way of computing a grid in a process of its own, so that its peak memory is its own.
 
-    python -m benchmarks.worker --way lantern --n-positions 10
+    python -m benchmarks.worker --grid trace --way lantern --n-positions 10
 
 Prints one line of JSON: seconds of every repeat, memory, the grid, and the rate of plain matrix products that
 was measured between the repeats.
@@ -17,9 +17,11 @@ import psutil
 import torch
 import tyro
 
-from benchmarks.traces import WAYS, Shape, prompts
+from benchmarks import heads, traces
+from benchmarks.traces import Shape, prompts
 
 MIB = 2**20
+GRIDS = {"trace": traces.WAYS, "heads": heads.WAYS}
 Value = TypeVar("Value")
 
 
@@ -28,7 +30,8 @@ class Task:
     """What to time.
 
     Attributes:
-        way: one of `benchmarks.traces.WAYS`.
+        grid: "trace" (`benchmarks.traces`) or "heads" (`benchmarks.heads`).
+        way: one of the grid's `WAYS`.
         n_positions: length of both prompts.
         repeats: at most so many timed runs, after one that warms up.
         budget: stop after so many seconds.
@@ -38,6 +41,7 @@ class Task:
         shape: sizes of the model.
     """
 
+    grid: str = "trace"
     way: str = "lantern"
     n_positions: int = 10
     repeats: int = 5
@@ -97,16 +101,16 @@ def measure(task: Task) -> dict:
     """Run the task; see the module docstring for what comes back."""
     if task.threads:
         torch.set_num_threads(task.threads)
-    trace = WAYS[task.way](task.shape, task.device, getattr(torch, task.dtype))
+    compute = GRIDS[task.grid][task.way](task.shape, task.device, getattr(torch, task.dtype))
     tokens = [tensor.to(task.device) for tensor in prompts(task.n_positions, task.shape.d_vocab)]
     before = used_bytes(task.device)
     reset_peak(task.device)
     first, grid = timed(
-        lambda: trace(*tokens), task.device
+        lambda: compute(*tokens), task.device
     )  # warms up; also the answer, kept even if it is slow
     seconds, rates, spent = [], [matmul_rate(task)], first
     while len(seconds) < task.repeats and (spent < task.budget or not seconds):
-        seconds.append(timed(lambda: trace(*tokens), task.device)[0])
+        seconds.append(timed(lambda: compute(*tokens), task.device)[0])
         rates.append(matmul_rate(task))
         spent += seconds[-1]
     return {
