@@ -2,7 +2,7 @@
 
 Token-layers, for n prompts of T tokens, L layers, H heads; a prompt is taken to have `TOKENS` tokens:
 
-    head classes    2.5 n T L (L H) / 2        two sweeps of ablations, which start at their own layer on average
+    head classes    2.5 n T L (L H) / 2        two sweeps of ablations, each from its layer on
     circuit test    n T L (4 + 2 subsets + 2 controls)
     path patching   n T L (L H) (1 + receivers / 2)     and next to nothing where only the logits receive
 """

@@ -13,6 +13,7 @@ from pages.shared import (
     ablation_sweep_fields,
     attention_fields,
     attribution_fields,
+    circuit_fields,
     generation_fields,
     knockout_fields,
     lens_fields,
@@ -22,6 +23,7 @@ from pages.shared import (
     prompt_state,
     selection,
     steering_fields,
+    task_fields,
     trace_fields,
     tuned_lens_fields,
 )
@@ -124,7 +126,12 @@ PAGES = (
         "Intervene",
         ":material/content_cut:",
         "What changes when heads, edges, neurons or layers are taken away?",
-        (*knockout_fields.FIELDS, *ablation_sweep_fields.FIELDS),
+        (
+            *knockout_fields.FIELDS,
+            *ablation_sweep_fields.FIELDS,
+            *task_fields.FIELDS,
+            *circuit_fields.FIELDS,
+        ),
         second="equal",
     ),
     PageCard(
