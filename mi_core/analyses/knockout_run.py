@@ -70,8 +70,23 @@ def knockout(model: LoadedModel, inputs: KnockoutInputs, *, on_step: OnStep | No
         passes.append(look_at_attention(model, asked.prompt.ids, edits, asked.edits, asked.pins))
         report(Step(number + 1, STEPS, None, None, "passes"))
     baseline, edited, again = passes
+    _check_numbers(edited)
     continued = _continue(model, asked, report)
     return _result(model, asked, (baseline, edited, again), continued, started)
+
+
+def _check_numbers(edited: Looked) -> None:
+    """Refuse a run that left the numbers that its format can say.
+
+    Raises:
+        InputError: a logit is no number.
+    """
+    if edited.logits.isnan().any() or (edited.logits == torch.inf).any():
+        raise InputError(
+            "The edited run gives no numbers",
+            why="a value or factor is too large for the model's number format",
+            fix="Use smaller ones, or float32",
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,6 +25,7 @@ MODES = {
     "zero": "zero", "scale": "scale", "hold": "hold at", "mean": "mean", "resample": "resample from B",
     "cut": "cut", "set": "set to",
 }  # fmt: skip
+_SEEN = "_picked_selection"
 SPANS = {"head": "this head", "layer": "all heads of the layer", "all": "all layers"}
 
 
@@ -69,6 +70,7 @@ def draw_picker(about: About, n_tokens: int) -> None:
     from mi_core.analyses.interventions import MODES as ALLOWED
     from mi_core.errors import InputError
 
+    _follow_selection()
     with st.expander("Add by picking", icon=":material/add:", expanded=not pieces(st.session_state[LIST])):
         with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="knockout_picker"):
             target = st.selectbox("What", list(TARGETS), format_func=TARGETS.__getitem__, key="pick_target")
@@ -89,9 +91,23 @@ def draw_picker(about: About, n_tokens: int) -> None:
         _draw_presets(about, n_tokens)
 
 
+def _follow_selection() -> None:
+    """What was just selected, here or on another page, is what the menus say; later changes stay."""
+    now = selection()
+    if st.session_state.get(_SEEN) == now:
+        return
+    st.session_state[_SEEN] = now
+    for name, value in (
+        ("layer", now.layer), ("head", now.head), ("query", now.position), ("key", now.key),
+        ("neuron", now.neuron),
+    ):  # fmt: skip
+        if value is not None:
+            st.session_state[f"pick_{name}"] = value
+
+
 def _draw_place(target: str, about: About, n_tokens: int) -> dict[str, Any]:
     """Layer, head, query, key, neuron and positions, as far as the target has them."""
-    now, dims = selection(), about.dims
+    dims = about.dims
     attention = target in ("edge", "row", "column")
     span = "head"
     if attention:
@@ -100,15 +116,15 @@ def _draw_place(target: str, about: About, n_tokens: int) -> dict[str, Any]:
         )  # fmt: skip
     picked: dict[str, Any] = {"span": span, "layer": None, "head": None}
     if span != "all":
-        picked["layer"] = _number("Layer", "pick_layer", dims.n_layers, now.layer)
+        picked["layer"] = _number("Layer", "pick_layer", dims.n_layers)
     if target == "head" or (attention and span == "head"):
-        picked["head"] = _number("Head", "pick_head", dims.n_heads, now.head)
+        picked["head"] = _number("Head", "pick_head", dims.n_heads)
     if target in ("edge", "row"):
-        picked["query"] = _number("Query token", "pick_query", n_tokens, now.position, n_tokens - 1)
+        picked["query"] = _number("Query token", "pick_query", n_tokens, n_tokens - 1)
     if target in ("edge", "column"):
-        picked["key"] = _number("Key token", "pick_key", n_tokens, now.key)
+        picked["key"] = _number("Key token", "pick_key", n_tokens)
     if target == "neuron":
-        picked["neuron"] = _number("Neuron", "pick_neuron", max(1, dims.d_mlp), now.neuron)
+        picked["neuron"] = _number("Neuron", "pick_neuron", max(1, dims.d_mlp))
     if not attention:
         picked["positions"] = tuple(
             st.multiselect(
@@ -119,11 +135,9 @@ def _draw_place(target: str, about: About, n_tokens: int) -> dict[str, Any]:
     return picked
 
 
-def _number(label: str, key: str, size: int, chosen: int | None, otherwise: int = 0) -> int:
-    start = chosen if chosen is not None and chosen < size else otherwise
-    if key in st.session_state and not 0 <= st.session_state[key] < size:
-        st.session_state[key] = start
-    if key not in st.session_state:
+def _number(label: str, key: str, size: int, start: int = 0) -> int:
+    """A number from 0 to below `size`; what another model or prompt left beyond that starts again."""
+    if not 0 <= st.session_state.get(key, -1) < size:
         st.session_state[key] = start
     return int(st.number_input(label, min_value=0, max_value=size - 1, step=1, key=key, width=110))
 

@@ -130,11 +130,7 @@ def _choose_edge(cell: dict[str, Any]) -> None:
     if found is not None:
         layer, head, query, key = found
         select(replace(selection(), layer=layer, head=head, position=query, key=key))
-        for name, value in (
-            ("target", "edge"), ("span", "head"), ("layer", layer), ("head", head), ("query", query),
-            ("key", key),
-        ):  # fmt: skip
-            st.session_state[f"pick_{name}"] = value
+        st.session_state["pick_target"], st.session_state["pick_span"] = "edge", "head"
 
 
 def _draw_reference(result: KnockoutResult) -> None:

@@ -46,7 +46,7 @@ def test_the_page_shows_the_librarys_numbers_and_its_link_restores_the_list(
     assert result.inputs == inputs
     np.testing.assert_allclose(result.logits, again.logits, atol=1e-5)
     shown = session.dataframe[0].value
-    assert shown["quantity"][0] == "probability of the target"
+    assert shown["quantity"].tolist()[0] == "probability of the target"
     assert session.text_input(key="interventions").value == LIST
     assert session.query_params["ko"] == LIST
     said = texts(session)

@@ -209,7 +209,7 @@ def test_the_mean_is_the_one_worked_out_by_hand(n_pos: int) -> None:
     for ids in given.mean_ids:
         oracle.logits(torch.tensor([ids]), [("z", 1, note)])
     if n_pos == 9:
-        mean = sum(value[0] for value in seen) / 8
+        mean = torch.stack([value[0] for value in seen]).sum(0) / 8
     else:
         mean = torch.cat([value[0] for value in seen]).mean(0).expand(9, -1)
     head = slice(2 * width, 3 * width)

@@ -245,6 +245,11 @@ def test_what_a_user_does_wrong_is_named(changes, match) -> None:
         knockout(model_of(), KnockoutInputs(PROMPT, **{"answer": " Paris", **changes}))
 
 
+def test_a_value_that_the_format_cannot_hold_is_refused() -> None:
+    with pytest.raises(InputError, match="The edited run gives no numbers"):
+        knockout(model_of("llama", torch.float16), KnockoutInputs(PROMPT, "L3N10:1000000"))
+
+
 def test_an_answer_of_several_tokens_is_said_and_a_stop_passes() -> None:
     result = knockout(model_of(), KnockoutInputs(PROMPT, "L1H2:zero", answer=" San Francisco"))
     assert "The answer is 2 tokens" in result.warnings[0]
