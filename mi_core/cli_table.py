@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mi_core.cli_texts import lens_texts, prompt_cases, subject_span, text_set, vector_file
+from mi_core.cli_texts import lens_texts, prompt_cases, prompt_pairs, subject_span, text_set, vector_file
 
 if TYPE_CHECKING:
     from mi_core.model.model import LoadedModel
@@ -196,10 +196,41 @@ ANALYSES: dict[str, Analysis] = {
         inputs="mi_core.analyses:AttentionDoseInputs",
         function="mi_core.analyses:attention_dose",
     ),
+    "task-baseline": Analysis(
+        help="how well a model does a task: accuracy and logit difference over prompt pairs",
+        inputs="mi_core.analyses:TaskInputs",
+        function="mi_core.analyses:task_baseline",
+        text_fields={"pairs": (prompt_pairs, "a file of prompt pairs (CSV or JSON), for --task pairs")},
+        defaults={"pairs": ""},
+    ),
+    "head-ablation": Analysis(
+        help="take every head out over a task's prompts and see what the logit difference loses",
+        inputs="mi_core.analyses:HeadAblationInputs",
+        function="mi_core.analyses:head_ablation",
+        text_fields={"pairs": (prompt_pairs, "a file of prompt pairs (CSV or JSON), for --task pairs")},
+        defaults={"pairs": ""},
+    ),
+    "task-heads": Analysis(
+        help="where every head looks from the last token of a task's prompts, and what it writes directly",
+        inputs="mi_core.analyses:TaskInputs",
+        function="mi_core.analyses:task_heads",
+        text_fields={"pairs": (prompt_pairs, "a file of prompt pairs (CSV or JSON), for --task pairs")},
+        defaults={"pairs": ""},
+    ),
     "knockout": Analysis(
         help="run a prompt with heads, edges, layers or neurons cut, zeroed, scaled or replaced",
         inputs="mi_core.analyses:KnockoutInputs",
         function="mi_core.analyses:knockout",
+    ),
+    "character-helix": Analysis(
+        help="find how a model represents the number of characters since the line began, in every layer",
+        inputs="mi_core.analyses:CharacterHelixInputs",
+        function="mi_core.analyses:character_helix",
+        text_fields={
+            "texts": (text_set, '"diverse" (the bundled ones), or a file of texts (TXT, CSV or JSON)')
+        },
+        defaults={"texts": "diverse"},
+        extras=(Extra("limit", 5000, "how many texts at most"),),
     ),
     "attribution": Analysis(
         help="split the answer's logit into what embedding, attention, MLPs, heads and neurons contribute",

@@ -8,9 +8,9 @@ With M [count, d] the means and C = M - mean over counts:
     cosine[i, j] = G[i, j] / sqrt(G[i, i] G[j, j])
     dimensions   = (sum lambda)^2 / sum(lambda^2)        1 for a line, N for N equal directions
 
-Ringing looks at c(s), the mean centred cosine of counts s characters apart, for s up to half the range: how
-far c rises again after its lowest point. On a straight line c only falls (0); on a circle or helix it
-comes back. The components' signs are free; the entry that is farthest from 0 is made positive.
+Ringing looks at c(s), the mean centred cosine of counts s characters apart, for s up to half the range: the
+largest rise of c after any lower point. On a straight line c only falls (0); on a circle or helix it comes
+back. The components' signs are free; the entry that is farthest from 0 is made positive.
 """
 
 from dataclasses import dataclass

@@ -55,7 +55,7 @@ class CharacterHelixResult:
         cosine_similarity: of the centred means; NaN where one lies on the centre.
         uncentred_cosine: mean cosine of two different means as they are, without centring.
         dimensions: participation ratio of the variances: 1 = a straight line.
-        ringing: how far the mean cosine at a distance rises again after its lowest point; 0 on a line.
+        ringing: largest rise of the mean cosine over the distance of two counts; 0 on a line.
         control_explained_variance: the same with the counts shuffled among the tokens.
         control_total_variance: likewise.
         control_dimensions: likewise.
@@ -118,7 +118,7 @@ class CharacterHelixResult:
 
     @property
     def above_control(self) -> Float[np.ndarray, "layer"]:
-        """Total variance over that of the shuffled control: about 1 = noise; NaN where the control has none."""
+        """Total variance over that of the shuffled control: about 1 = noise; NaN where that has none."""
         there = self.control_total_variance > 0
         return np.where(there, self.total_variance / np.where(there, self.control_total_variance, 1), np.nan)
 

@@ -23,9 +23,8 @@ def cosine_by_distance(
 
 
 def ringing(cosine: Float[np.ndarray, "count count"], counts: Int[np.ndarray, "count"]) -> float:
-    """How far the mean cosine rises again after its lowest point; NaN without three distances."""
+    """The largest rise of the mean cosine after any lower point; NaN without three distances."""
     _, profile = cosine_by_distance(cosine, counts)
     if len(profile) < 3 or not np.isfinite(profile).all():
         return float("nan")
-    lowest = int(profile.argmin())
-    return float(profile[lowest:].max() - profile[lowest])
+    return float((profile - np.minimum.accumulate(profile)).max())

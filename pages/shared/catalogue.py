@@ -15,6 +15,7 @@ from pages.shared import (
     attribution_fields,
     circuit_fields,
     generation_fields,
+    helix_fields,
     knockout_fields,
     lens_fields,
     model_circuits_fields,
@@ -140,7 +141,7 @@ PAGES = (
         "Intervene",
         ":material/explore:",
         "Which direction changes the answer, and how much of it is needed?",
-        (*steering_fields.FIELDS, *generation_fields.FIELDS),
+        (*steering_fields.FIELDS, *generation_fields.FIELDS, *helix_fields.FIELDS),
         second="any",
     ),
     PageCard(

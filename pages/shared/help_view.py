@@ -10,6 +10,7 @@ from mi_core.sites import SITES
 from pages.shared.attention_text import ATTENTION_METHOD
 from pages.shared.attribution_text import ATTRIBUTION_METHOD, PATCHING_METHOD
 from pages.shared.generation_text import GENERATION_METHOD, LOOP_METHOD
+from pages.shared.helix_text import HELIX_METHOD
 from pages.shared.knockout_text import KNOCKOUT_METHOD
 from pages.shared.lens_text import LENS_METHOD
 from pages.shared.method_text import AVERAGE_METHOD, TRACE_METHOD
@@ -102,6 +103,9 @@ def draw_methods() -> None:
     with st.container(border=True):
         st.subheader("Recurrent feedback")
         st.markdown(LOOP_METHOD)
+    with st.container(border=True):
+        st.subheader("Counting characters")
+        st.markdown(HELIX_METHOD)
     with st.container(border=True):
         st.subheader("Circuits")
         st.markdown(CIRCUITS_METHOD)
