@@ -217,6 +217,20 @@ ANALYSES: dict[str, Analysis] = {
         text_fields={"pairs": (prompt_pairs, "a file of prompt pairs (CSV or JSON), for --task pairs")},
         defaults={"pairs": ""},
     ),
+    "circuit": Analysis(
+        help="give every head a class on a task, by evidence, draw the circuit and test it",
+        inputs="mi_core.analyses:HeadClassesInputs",
+        function="mi_core.analyses:head_circuit",
+        text_fields={"pairs": (prompt_pairs, "a file of prompt pairs (CSV or JSON), for --task pairs")},
+        defaults={"pairs": ""},
+    ),
+    "path-patching": Analysis(
+        help="patch the direct path from every head into the logits or into other heads' inputs",
+        inputs="mi_core.analyses:PathPatchingInputs",
+        function="mi_core.analyses:path_patching",
+        text_fields={"pairs": (prompt_pairs, "a file of prompt pairs (CSV or JSON), for --task pairs")},
+        defaults={"pairs": ""},
+    ),
     "knockout": Analysis(
         help="run a prompt with heads, edges, layers or neurons cut, zeroed, scaled or replaced",
         inputs="mi_core.analyses:KnockoutInputs",

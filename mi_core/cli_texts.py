@@ -47,6 +47,18 @@ def prompt_cases(_model: "LoadedModel", options: Mapping[str, Any], text: str) -
     return read_prompt_file(data, Path(text).name).sample(options["limit"], options["seed"]).cases
 
 
+def prompt_pairs(_model: "LoadedModel", _options: Mapping[str, Any], text: str) -> tuple[Any, ...]:
+    """The pairs of `--pairs`: a file of prompt pairs; none for "".
+
+    Raises:
+        InputError: the file cannot be read, or a row of it does not fit.
+    """
+    from mi_core.importers.pair_files import read_pair_file
+    from mi_core.importers.prompt_files import MAX_FILE_BYTES
+
+    return read_pair_file(_read_file(text, MAX_FILE_BYTES), Path(text).name) if text else ()
+
+
 def lens_texts(_model: "LoadedModel", _options: Mapping[str, Any], text: str) -> tuple[str, ...]:
     """The texts of `--texts`: "diverse" (the bundled ones), or the documents of a text file.
 

@@ -7,7 +7,7 @@ from mi_core.analyses.attribution_inputs import MAX_NAMED, parse_head
 from mi_core.analyses.head_classes_inputs import Ablation
 from mi_core.analyses.plain import check_choice, check_whole, inputs_from_dict, inputs_to_dict
 from mi_core.analyses.task_inputs import PairText, check_task_fields
-from mi_core.batch.tasks import NameOrder, TaskName
+from mi_core.analyses.tasks import NameOrder, TaskName
 from mi_core.errors import InputError
 from mi_core.tokens import Bos
 

@@ -34,7 +34,7 @@ from mi_core.errors import Cancelled
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
 
-Written = list[Float[Tensor, "row pos head d_head"]]
+Written = list[Float[Tensor, "one_or_row pos head d_head"]]
 
 WHOLE_PASS_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}
 HALF_TOLERANCE = 0.2

@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 
 from mi_core.analyses.plain import check_choice, check_whole, fits, inputs_from_dict, inputs_to_dict
 from mi_core.analyses.task_inputs import PairText, check_task_fields
-from mi_core.batch.tasks import NameOrder, TaskName
+from mi_core.analyses.tasks import NameOrder, TaskName
 from mi_core.errors import InputError
 from mi_core.tokens import Bos
 

@@ -10,7 +10,7 @@ from mi_core.analyses.plain import (
     inputs_to_dict,
 )
 from mi_core.analyses.task_inputs import PairText, check_task_fields
-from mi_core.batch.tasks import NameOrder, TaskName
+from mi_core.analyses.tasks import NameOrder, TaskName
 from mi_core.errors import InputError
 from mi_core.tokens import Bos
 

@@ -13,7 +13,7 @@ from mi_core.analyses.records import decode_array, dump_record, encode_array, lo
 from mi_core.analyses.task_bands import mean_with_band, share_with_band
 from mi_core.analyses.task_inputs import TaskInputs
 from mi_core.analyses.task_notes import task_from_dict, task_to_dict
-from mi_core.batch.tasks import Task
+from mi_core.analyses.tasks import Task
 from mi_core.provenance import Provenance
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mi_core.analyses.path_patching_rows import Group
-from mi_core.batch.tasks import Task
+from mi_core.analyses.tasks import Task
 
 ROWS_AT_ONCE = 32
 """Prompts of one pass; every head is a variant of all of them."""

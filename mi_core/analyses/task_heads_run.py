@@ -30,7 +30,7 @@ from mi_core.engine import readout, run
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
 
-READOUT_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+READOUT_TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4}  # norms compute in float32 in many families
 HALF_TOLERANCE = 0.1
 
 

@@ -1,10 +1,10 @@
 """What a user chooses for experiments over a task, and how the choice becomes prompt pairs."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
-from mi_core.analyses.plain import check_choice, check_whole, inputs_from_dict, inputs_to_dict
-from mi_core.batch.tasks import GENERATORS, MAX_PROMPTS, NameOrder, Task, TaskName
+from mi_core.analyses.plain import check_choice, check_whole, fits, inputs_from_dict, inputs_to_dict
+from mi_core.analyses.tasks import GENERATORS, MAX_PROMPTS, NameOrder, Task, TaskName
 from mi_core.errors import InputError
 from mi_core.tokens import Bos
 
@@ -43,6 +43,7 @@ class PairText:
                 raise InputError(f"The {name} of a pair has more than {MAX_PAIR_CHARACTERS:,} characters")
 
 
+@runtime_checkable
 class TaskFields(Protocol):
     """The fields with which Inputs name a task."""
 
@@ -71,6 +72,8 @@ def check_task_fields(inputs: TaskFields) -> None:
     check_whole("seed", inputs.seed, 0, 2**32 - 1)
     check_choice("templates", inputs.templates, get_args(NameOrder))
     check_choice("bos", inputs.bos, get_args(Bos))
+    if not fits(inputs.pairs, tuple[PairText, ...]):
+        raise InputError("The pairs are no tuple of PairText")
     if (inputs.task == "pairs") != bool(inputs.pairs):
         raise InputError(
             "Uploaded pairs belong to the task 'pairs', and it needs them", why=f"the task is {inputs.task!r}"
@@ -86,7 +89,7 @@ def chosen_task(model: "LoadedModel", inputs: TaskFields) -> Task:
         InputError: the task cannot be put to this model, or a pair does not fit it.
     """
     if inputs.task == "pairs":
-        from mi_core.batch.tasks_uploaded import uploaded_task
+        from mi_core.analyses.tasks_uploaded import uploaded_task
 
         return uploaded_task(model.tokenizer, inputs.pairs[: inputs.n], bos=inputs.bos)
     options = {"templates": inputs.templates} if inputs.task == "ioi" else {}

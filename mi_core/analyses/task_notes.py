@@ -5,7 +5,7 @@ from typing import Any
 
 from mi_core.analyses.plain import inputs_from_dict, inputs_to_dict
 from mi_core.analyses.task_bands import FEW_PROMPTS
-from mi_core.batch.tasks import Task
+from mi_core.analyses.tasks import Task
 from mi_core.errors import InputError
 
 

@@ -79,8 +79,12 @@ def _bars(
     unit: str,
     chosen: Place | None,
 ) -> Spec:
-    items = [Bar(f"L{layer}H{head}", *(float(part[layer, head]) for part in band)) for layer, head in places]
-    at = list(places).index(chosen) if chosen in places else None
+    mean, low, high = band
+    items = [
+        Bar(f"L{place[0]}H{place[1]}", float(mean[place]), low=float(low[place]), high=float(high[place]))
+        for place in places
+    ]
+    at = None if chosen is None or chosen not in places else list(places).index(chosen)
     return bars(items, title=title, unit=unit, chosen=at, diverging=unit == "logits")
 
 

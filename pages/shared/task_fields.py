@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mi_core.batch.tasks import TASK_LABELS
+from mi_core.analyses.tasks import TASK_LABELS
 from pages.shared import link
 
 ORDERS = {"both": "both orders", "ABBA": "ABBA", "BABA": "BABA"}

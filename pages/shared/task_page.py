@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from mi_core.batch.tasks import TASK_LABELS
+from mi_core.analyses.tasks import TASK_LABELS
 from mi_core.errors import InputError, LanternError
 from pages.shared.boundary import show_error
 from pages.shared.figure_card import figure_card
@@ -76,7 +76,7 @@ def _uploaded() -> tuple[PairText, ...]:
 
     file = st.file_uploader(
         "CSV or JSON", type=["csv", "json"], max_upload_size=10, key="task_file",
-        help="Columns prompt, counterfactual, answer, wrong; and roles if you like: IO=Mary; S1=John; S2=John#2.",
+        help="Columns prompt, counterfactual, answer, wrong; roles if you like: IO=Mary; S1=John; S2=John#2.",
     )  # fmt: skip
     if file is not None:
         st.session_state[_UPLOADED] = read_pair_file(file.getvalue(), file.name)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mi_core.batch.tasks import TaskPair
+from mi_core.analyses.tasks import TaskPair
 from mi_core.errors import InputError
 from mi_core.tokens import Bos, TokenizedPrompt, tokenize
 

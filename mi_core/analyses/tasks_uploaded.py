@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mi_core.batch.tasks import Task, TaskPair
-from mi_core.batch.tasks_pairs import answer_token
+from mi_core.analyses.tasks import Task, TaskPair
+from mi_core.analyses.tasks_pairs import answer_token
 from mi_core.errors import InputError
 from mi_core.tokens import Bos, TokenizedPrompt, find_spans, tokenize
 

@@ -9,8 +9,8 @@ import hashlib
 import random
 from typing import Any
 
-from mi_core.batch.tasks import NameOrder, Task, TaskPair
-from mi_core.batch.tasks_pairs import make_pair, single_words, too_few
+from mi_core.analyses.tasks import NameOrder, Task, TaskPair
+from mi_core.analyses.tasks_pairs import make_pair, single_words, too_few
 from mi_core.tokens import Bos
 
 FRAMES: tuple[tuple[str, str], ...] = (
@@ -53,7 +53,7 @@ def is_unseen(name: str, other: str) -> bool:
 
 
 def draw_ioi(tokenizer: Any, n: int, seed: int, order: NameOrder, bos: Bos) -> Task:
-    """See `mi_core.batch.tasks.ioi_task`."""
+    """See `mi_core.analyses.tasks.ioi_task`."""
     names = single_words(tokenizer, NAMES)
     places, things = single_words(tokenizer, PLACES, "the"), single_words(tokenizer, THINGS, "a")
     if len(names) < NAMES_NEEDED or not places or not things:

@@ -3,8 +3,8 @@
 import random
 from typing import Any
 
-from mi_core.batch.tasks import Task
-from mi_core.batch.tasks_pairs import make_pair, single_words, too_few
+from mi_core.analyses.tasks import Task
+from mi_core.analyses.tasks_pairs import make_pair, single_words, too_few
 from mi_core.tokens import Bos
 
 EVENTS = (
@@ -32,7 +32,7 @@ TRIES_PER_PROMPT = 20
 
 
 def draw_greater_than(tokenizer: Any, n: int, seed: int, bos: Bos) -> Task:
-    """See `mi_core.batch.tasks.greater_than_task`.
+    """See `mi_core.analyses.tasks.greater_than_task`.
 
     Hanna et al. compare the probability of all later years with that of all earlier ones. Here a pair has one
     later and one earlier answer, equally far from the start, so that a head acts on one logit difference.
@@ -71,7 +71,7 @@ def draw_greater_than(tokenizer: Any, n: int, seed: int, bos: Bos) -> Task:
 
 
 def draw_subject_verb(tokenizer: Any, n: int, seed: int, bos: Bos) -> Task:
-    """See `mi_core.batch.tasks.subject_verb_task`."""
+    """See `mi_core.analyses.tasks.subject_verb_task`."""
     words = set(single_words(tokenizer, sorted({word for noun in NOUNS for word in noun}), "The"))
     nouns = [noun for noun in dict.fromkeys(NOUNS) if set(noun) <= words]
     links = single_words(tokenizer, LINKS, "key")

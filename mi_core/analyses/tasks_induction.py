@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from mi_core.analyses.head_scores_sequences import usable_tokens
-from mi_core.batch.tasks import Task, TaskPair
-from mi_core.batch.tasks_pairs import too_few
+from mi_core.analyses.tasks import Task, TaskPair
+from mi_core.analyses.tasks_pairs import too_few
 from mi_core.errors import InputError
 from mi_core.tokens import Bos, tokenize
 
@@ -14,7 +14,7 @@ MIN_LENGTH, MAX_LENGTH = 4, 200
 
 
 def draw_induction(tokenizer: Any, n: int, seed: int, length: int, bos: Bos) -> Task:
-    """See `mi_core.batch.tasks.induction_task`."""
+    """See `mi_core.analyses.tasks.induction_task`."""
     if isinstance(length, bool) or not isinstance(length, int) or not MIN_LENGTH <= length <= MAX_LENGTH:
         raise InputError(
             f"The length is {length!r:.40}", fix=f"Give a whole number from {MIN_LENGTH} to {MAX_LENGTH}"
