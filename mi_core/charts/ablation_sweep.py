@@ -36,7 +36,7 @@ def effect_heatmap(
         chosen: (row, column) to outline.
 
     Returns:
-        Specification without looks; clicks select `cell` with the fields row and column.
+        Specification without looks; clicks select `cell` with the fields row and part (the column).
     """
     panels, rows, columns, colours = _parts(result, metric)
     outlined = None if chosen is None else ("effects", *chosen)
@@ -146,7 +146,7 @@ def _parts(result: AblationSweepResult, metric: str) -> tuple[list[Panel], Axis,
         f"Effect on {metric_name(result, metric)} (edited {MINUS} baseline)", EFFECT_METRICS[metric].unit,
         (-bound, bound), diverging=True, marks=marks,
     )  # fmt: skip
-    return [panel], rows, Axis("column", _COLUMNS[what], labels), scale
+    return [panel], rows, Axis("part", _COLUMNS[what], labels), scale
 
 
 def _column(result: AblationSweepResult, column: int) -> str:

@@ -49,7 +49,7 @@ def draw_result(result: AblationSweepResult, metric: str) -> None:
     chosen, order = chosen_cell(result), result.ranked(metric)
 
     def click_cell(cell: dict[str, Any]) -> None:
-        _choose(result, cell.get("row"), cell.get("column"))
+        _choose(result, cell.get("row"), cell.get("part"))
 
     def click_bar(cell: dict[str, Any]) -> None:
         index = cell.get("index")
