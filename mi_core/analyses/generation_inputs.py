@@ -48,7 +48,7 @@ class GenerationInputs:
     plus: str = ""
     minus: str = ""
     layer: int | None = None
-    coefficient: float = 4.0
+    coefficient: float = 2.0
     where: Where = "all"
     reference: str = "general"
     second_prompt: str = ""

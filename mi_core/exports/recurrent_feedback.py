@@ -25,7 +25,8 @@ READING = (
 def recurrent_figure(result: RecurrentFeedbackResult) -> Figure:
     """P(target) of every couplet, before and after."""
     asked, (before, after) = result.inputs, result.hits.sum(1).tolist()
-    layers = f"layers {result.start} to {result.end - 1}"
+    alone = result.end == result.start + 1
+    layers = f"layer {result.start}" if alone else f"layers {result.start} to {result.end - 1}"
     how = (
         f"{layers} run {asked.depth} times"
         if not asked.strength

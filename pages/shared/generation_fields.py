@@ -37,7 +37,7 @@ FIELDS = [
     link.text("generation_plus", "ge_plus", "", limit=4000),
     link.text("generation_minus", "ge_minus", "", limit=4000),
     link.number("generation_layer", "ge_layer", None, 0, 10_000, whole=True),
-    link.number("generation_coefficient", "ge_c", 4.0, -MAX_COEFFICIENT, MAX_COEFFICIENT),
+    link.number("generation_coefficient", "ge_c", 2.0, -MAX_COEFFICIENT, MAX_COEFFICIENT),
     link.choice("generation_where", "ge_where", "all", WHERES),
     link.number("generation_steps", "ge_n", 20, 1, MAX_STEPS, whole=True),
     link.number("generation_temperature", "ge_t", 0.0, 0.0, 100.0),

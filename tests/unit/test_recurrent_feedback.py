@@ -12,6 +12,7 @@ from mi_core.analyses.recurrent_feedback_inputs import COUPLETS
 from mi_core.analyses.recurrent_feedback_run import last_word, rhyme_direction
 from mi_core.engine import build_model
 from mi_core.errors import Cancelled, InputError
+from mi_core.exports.recurrent_feedback import lines_table, recurrent_figure
 from mi_core.model.model import LoadedModel
 from tests.tiny import hf_model
 from tests.words import word_tokenizer
@@ -133,3 +134,15 @@ def test_cancelling_keeps_the_couplets_that_are_done() -> None:
 def test_mistakes_are_told(changes: dict[str, object], told: str) -> None:
     with pytest.raises(InputError, match=told):
         recurrent_feedback(model(), replace(INPUTS, **changes))  # type: ignore[arg-type]
+
+
+def test_the_figure_says_what_was_repeated_and_how_many_rhyme() -> None:
+    result = result_of(replace(INPUTS, strength=5.0))
+    figure = recurrent_figure(result)
+    assert "n = 1 couplets" in figure.caption
+    assert "5 x the rhyme direction added before layers 1 to 2, prefill" in figure.caption
+    assert [bar["value"] for bar in figure.spec["datasets"]["bars"]] == result.target_probabilities[
+        :, 0
+    ].tolist()
+    assert len(figure.frame()) == 6
+    assert lines_table(result)["result"].tolist() == list(result.outcomes)
