@@ -4,8 +4,8 @@
     distance[i, o] = ||x_o' - x_o|| / ||x_o||      x_o': the same with c v[i] added at layer i
     absorbed at    = the first o > i with cosine >= threshold
 
-States are taken after the edit: where a state itself is steered, the diagonal shows the push. A high cosine is
-not a return: two long states can point the same way and be far apart, so the distance stands beside it.
+States are taken after the edit: where a state itself is steered, the diagonal shows the push. A high cosine
+is not a return: two long states can point the same way and be far apart, so the distance stands beside it.
 
 Cost: (layers + base runs) rows, a few at a time in one pass; only last states are kept.
 """

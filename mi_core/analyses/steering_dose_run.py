@@ -162,7 +162,8 @@ def _warnings(
     if not off:
         return question.warnings
     said = (
-        f"Off the distribution at {', '.join(off[:8])}{' and more' if len(off) > 8 else ''}: there the vector "
-        f"is longer than {spread:.2g} times the state, the median distance between two tokens of this prompt."
+        f"Off the distribution at {', '.join(off[:8])}{' and more' if len(off) > 8 else ''}: "
+        f"there the vector is longer than {spread:.2g} times the state, the median distance between two "
+        "tokens of this prompt."
     )
     return (*question.warnings, said)

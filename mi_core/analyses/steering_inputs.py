@@ -1,7 +1,8 @@
-"""What a user chooses for steering: where a vector comes from, where it is added, how much, and what is read."""
+"""What a user chooses for steering: where a vector comes from, where it is added, how much, what is read."""
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from mi_core.analyses.ablation_sweep_inputs import EFFECT_METRICS, check_asked
@@ -50,8 +51,8 @@ class SteeringInputs:
         metric: whose value `wished` is.
         wished: value for which the dose is looked up; None = no wish.
         threshold: cosine from which a steered state counts as absorbed.
-        queries: for routing: who reads, "last" = the last token, "later" = the mean over the last steered token
-            and all after it.
+        queries: for routing: who reads, "last" = the last token, "later" = the mean over the last steered
+            token and all after it.
         answer: text whose first token is read; None = the prompt's top token.
         distractor: text whose first token's logit is compared with the answer's; None = none.
         bos: whether a beginning-of-sequence token is put first; "auto" = as the tokenizer does.
@@ -112,7 +113,7 @@ class SteeringInputs:
         if not 1 <= len(self.coefficients) <= MAX_COEFFICIENTS:
             fix = f"Give 1 to {MAX_COEFFICIENTS}"
             raise InputError(f"There are {len(self.coefficients)} coefficients", fix=fix)
-        if any(after <= before for before, after in zip(doses, doses[1:-1], strict=False)):
+        if any(after <= before for before, after in pairwise(self.coefficients)):
             raise InputError("The coefficients do not ascend", fix="Give each once, the smallest first")
 
     def _check_where(self) -> None:

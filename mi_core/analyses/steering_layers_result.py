@@ -86,8 +86,9 @@ class SteeringLayersResult:
             start = float(self.baseline[index])
             for layer, value in enumerate(self.values[index].tolist()):
                 rows.append({
-                    "layer": layer, "norm_ratio": float(self.ratio[layer]), "metric": metric, "baseline": start,
-                    "value": value, "effect": value - start, "unit": EFFECT_METRICS[metric].unit,
+                    "layer": layer, "norm_ratio": float(self.ratio[layer]), "metric": metric,
+                    "baseline": start, "value": value, "effect": value - start,
+                    "unit": EFFECT_METRICS[metric].unit,
                 })  # fmt: skip
         return pd.DataFrame(rows)
 

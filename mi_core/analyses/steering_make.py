@@ -5,8 +5,8 @@
     embedding: v = W_E[token]        unembedding: v = W_U[:, token]        the same at every layer
     edit:      x[p] -> x[p] + c v at the chosen tokens p
 
-x is the last token's value, or the mean over a prompt's tokens. Means are taken in float64. Sources: Turner et
-al. 2023 (arXiv 2308.10248, activation addition); Rimsky et al. 2023 (arXiv 2312.06681, contrastive means).
+x is the last token's value, or the mean over a prompt's tokens. Means are taken in float64. Sources: Turner
+et al. 2023 (arXiv 2308.10248, activation addition); Rimsky et al. 2023 (arXiv 2312.06681, contrastive means).
 
 Cost: a forward pass per prompt that was not seen lately.
 """

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
 from mi_core.analyses.ablation_sweep_record import read_shared
 from mi_core.analyses.records import decode_array, encode_array
 from mi_core.analyses.steering_inputs import SteeringInputs
@@ -42,6 +40,6 @@ def read_steering(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_arrays(
     record: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], dtype: str = "float64"
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
     """Arrays of given shapes, by name."""
     return {name: decode_array(record[name], dtype, shape, name) for name, shape in shapes.items()}

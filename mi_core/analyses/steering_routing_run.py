@@ -3,8 +3,8 @@
     before[l, h] = sum over the steered tokens k of A[l, h][q, k]      after: the same in the steered run
     change       = after - before
 
-q is the last token, or the mean over the last steered token and all after it. Only layers whose queries or keys
-come after the edit can change. Cost: one pass that is shared, and one steered pass.
+q is the last token, or the mean over the last steered token and all after it. Only layers whose queries or
+keys come after the edit can change. Cost: one pass that is shared, and one steered pass.
 """
 
 import time

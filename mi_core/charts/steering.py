@@ -46,7 +46,10 @@ def describe_dose(result: SteeringDoseResult, metric: str) -> str:
     found, info = result.values[result.index(metric)], EFFECT_METRICS[metric]
     ends = [f"{number(float(found[i]))} at {result.doses[i]:g}" for i in (0, -1)]
     start = number(float(result.baseline[result.index(metric)]))
-    said = f"Lines of the {info.label} over {len(result.doses)} coefficients: {ends[0]}, {ends[1]}; baseline {start}."
+    said = (
+        f"Lines of the {info.label} over {len(result.doses)} coefficients: "
+        f"{ends[0]}, {ends[1]}; baseline {start}."
+    )
     if result.inputs.controls:
         low, high = result.band(metric)
         said += f" Random directions lie between {number(float(low.min()))} and {number(float(high.max()))}."
@@ -56,7 +59,8 @@ def describe_dose(result: SteeringDoseResult, metric: str) -> str:
 def ratio_chart(result: SteeringDoseResult) -> Spec:
     """Length of the edit relative to the state; the rule is the prompt's own spread."""
     return lines(
-        [Line("", result.doses, result.ratio.tolist())], x_title=DOSE, y_title="length of edit / length of state",
+        [Line("", result.doses, result.ratio.tolist())], x_title=DOSE,
+        y_title="length of edit / length of state",
         marks=[(result.spread, "between two tokens of the prompt")],
     )  # fmt: skip
 
@@ -64,8 +68,8 @@ def ratio_chart(result: SteeringDoseResult) -> Spec:
 def describe_ratio(result: SteeringDoseResult) -> str:
     """The text alternative of `ratio_chart`."""
     return (
-        f"Line of the length of the edit over the length of the state, up to {number(float(result.ratio.max()))}; "
-        f"two tokens of the prompt are {number(result.spread)} apart."
+        "Line of the length of the edit over the length of the state, up to "
+        f"{number(float(result.ratio.max()))}; two tokens of the prompt are {number(result.spread)} apart."
     )
 
 

@@ -25,35 +25,35 @@ Steered = SteeringDoseResult | SteeringLayersResult | SteeringConvergenceResult 
 
 REFERENCES = ("turner2023activation", "rimsky2024steering")
 DOSE_READING = (
-    "The vector, times the coefficient, is added to the model's stream at one layer, and the run goes on from "
-    "there. The curve is what the model then says at the last token; 0 on the horizontal axis is the model as "
-    "it is. The grey band is the same done with random directions of the same length: an effect inside it is "
-    "one that any push of that size has. Doses in between are read off straight lines between neighbours, and "
-    "never outside the doses that were run (Turner et al., 2023)."
+    "The vector, times the coefficient, is added to the model's stream at one layer, and the run goes on "
+    "from there. The curve is what the model then says at the last token; 0 on the horizontal axis is the"
+    " model as it is. The band is the same done with random directions of the same length: an effect "
+    "inside it is one that any push of that size has. Doses in between are read off straight lines "
+    "between neighbours, and never outside the doses that were run (Turner et al., 2023)."
 )
 RATIO_READING = (
-    "How long the added vector is, relative to the states that it is added to (median over the steered tokens "
-    "of the length after that layer). The rule is the median distance between the states of two tokens of this "
-    "prompt: an edit above it moves a state farther than from one token to another, and what the model does "
-    "there says little about what it does on text."
+    "How long the added vector is, relative to the states that it is added to (median over the steered "
+    "tokens of the length after that layer). The rule is the median distance between the states of two "
+    "tokens of this prompt: an edit above it moves a state farther than from one token to another, and "
+    "what the model does there says little about what it does on text."
 )
 LAYERS_READING = (
-    "The same coefficient at each layer in turn. A vector made from prompts is each layer's own, so its length "
-    "changes with the layer; the table has it relative to the state."
+    "The same coefficient at each layer in turn. A vector made from prompts is each layer's own, so its "
+    "length changes with the layer; the table has it relative to the state."
 )
 COSINE_READING = (
-    "Row: the layer at which the vector is added. Column: the layer after which the last token's state is "
-    "compared with the one of the unsteered run, the edit included. 1 = the same direction. A push counts as "
-    "absorbed at the first later layer whose cosine reaches the threshold. A high cosine is not a return: look "
-    "at the distance too."
+    "Row: the layer at which the vector is added. Column: the layer after which the last token's state is"
+    " compared with the one of the unsteered run, the edit included. 1 = the same direction. A push "
+    "counts as absorbed at the first later layer whose cosine reaches the threshold. A high cosine is not"
+    " a return: look at the distance too."
 )
 DISTANCE_READING = (
-    "The same states: how far the steered one is from the unsteered one, relative to the length of the latter. "
-    "0 = it is back. Left of the steered layer nothing has happened yet."
+    "The same states: how far the steered one is from the unsteered one, relative to the length of the "
+    "latter. 0 = it is back. Left of the steered layer nothing has happened yet."
 )
 ROUTING_READING = (
-    "For every head the attention that goes to the steered tokens, in the steered run minus in the baseline. "
-    "Heads in the steered layer and below come before the edit and cannot change."
+    "For every head the attention that goes to the steered tokens, in the steered run minus in the "
+    "baseline. Heads in the steered layer and below come before the edit and cannot change."
 )
 
 
@@ -91,7 +91,7 @@ def ratio_figure(result: SteeringDoseResult) -> Figure:
     return _figure(
         result, "steering_dose", DOSE_ARRAYS, "How large the edit is", charts.ratio_chart(result),
         {"figure": "ratio"}, said, RATIO_READING, charts.describe_ratio(result),
-        lambda: result.to_frame()[["what", "dose", "norm_ratio"]].drop_duplicates().query("what == 'steered'"),
+        lambda: _ratios(result),
     )  # fmt: skip
 
 
@@ -150,7 +150,14 @@ def routing_figure(result: SteeringRoutingResult) -> Figure:
 
 
 def _only(frame: "pd.DataFrame", metric: str) -> "pd.DataFrame":
-    return frame[frame["metric"] == metric].dropna(axis="columns", how="all").reset_index(drop=True)
+    return frame.loc[frame["metric"] == metric].dropna(axis="columns", how="all").reset_index(drop=True)
+
+
+def _ratios(result: SteeringDoseResult) -> "pd.DataFrame":
+    """One row per dose."""
+    import pandas as pd  # a third of a second; only tables need it
+
+    return pd.DataFrame({"dose": result.doses, "norm_ratio": result.ratio, "unit": "ratio"})
 
 
 def _figure(

@@ -48,6 +48,7 @@ def draw_vector(about: About) -> None:
             st.number_input(
                 "Layer", min_value=0, max_value=10_000, key="steering_layer", width=130,
                 placeholder=f"{about.dims.n_layers // 2} (middle)",
+                help="Of the dose curve and the attention figure; the layer sweep goes through all layers.",
             )  # fmt: skip
             st.selectbox("At", list(WHERES), format_func=WHERES.__getitem__, key="steering_where", width=170)
             if state["steering_where"] == "chosen":

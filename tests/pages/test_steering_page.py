@@ -48,9 +48,7 @@ def test_the_example_fills_everything(frame: Callable[..., AppTest]) -> None:
 
 
 def test_layers_convergence_and_routing(frame: Callable[..., AppTest]) -> None:
-    session = frame(
-        "steering", prompt=EXAMPLE["prompt"], target=" Rome", st_tab="layers", st_c="1"
-    )
+    session = frame("steering", prompt=EXAMPLE["prompt"], target=" Rome", st_tab="layers", st_c="1")
     for slot in ("steering_layers", "steering_convergence", "steering_routing"):
         settle(session, slot)
     session.run()
