@@ -1,10 +1,9 @@
 """Knock-out: what changes when parts of the model are taken away?"""
 
-from importlib import import_module
-from importlib.util import find_spec
-
 import streamlit as st
 
+from pages.shared.ablation_sweep_page import draw_sweeps
+from pages.shared.circuit_tab import draw_circuit_tab
 from pages.shared.knockout_fields import TABS
 from pages.shared.knockout_page import draw_interventions
 
@@ -13,17 +12,10 @@ st.caption(
     "Cut, zero, scale or replace heads, edges, neurons and whole layers, and see what the model says then."
 )
 
-_ELSEWHERE = {
-    "sweeps": ("pages.shared.ablation_sweep_page", "draw_sweeps"),
-    "circuits": ("pages.shared.circuit_tab", "draw_circuit_tab"),
-}
-words = [word for word in TABS if word not in _ELSEWHERE or find_spec(_ELSEWHERE[word][0]) is not None]
+_DRAW = {"list": draw_interventions, "sweeps": draw_sweeps, "circuits": draw_circuit_tab}
 
-tabs = st.tabs([TABS[word] for word in words], key="knockout_tabs", on_change="rerun")
-for word, tab in zip(words, tabs, strict=True):
+tabs = st.tabs(list(TABS.values()), key="knockout_tabs", on_change="rerun")
+for word, tab in zip(TABS, tabs, strict=True):
     with tab:
-        if tab.open and word == "list":
-            draw_interventions()
-        elif tab.open:
-            module, function = _ELSEWHERE[word]
-            getattr(import_module(module), function)()
+        if tab.open:
+            _DRAW[word]()
