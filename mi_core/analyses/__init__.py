@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from mi_core.analyses.causal_trace_run import causal_trace, causal_trace_plan
     from mi_core.analyses.character_helix_run import character_helix, character_helix_cost
     from mi_core.analyses.circuit_test_run import circuit_test
+    from mi_core.analyses.circuit_test_whole import head_circuit
     from mi_core.analyses.composition_run import composition, composition_seconds
     from mi_core.analyses.copying_scores_run import copying_scores, copying_seconds
     from mi_core.analyses.generation_run import generation
@@ -245,6 +246,7 @@ __all__ = [
     "generation",
     "head_ablation",
     "head_ablation_seconds",
+    "head_circuit",
     "head_classes",
     "head_classes_seconds",
     "head_scores",
@@ -302,6 +304,7 @@ _NEEDS_TORCH = {
     "character_helix_cost": "mi_core.analyses.character_helix_run",
     "circuit_test": "mi_core.analyses.circuit_test_run",
     "circuit_test_seconds": "mi_core.analyses.path_patching_cost",
+    "head_circuit": "mi_core.analyses.circuit_test_whole",
     "head_classes": "mi_core.analyses.head_classes_run",
     "head_classes_seconds": "mi_core.analyses.path_patching_cost",
     "path_patching": "mi_core.analyses.path_patching_run",

@@ -25,7 +25,7 @@ from mi_core.analyses.head_classes_evidence import (
 )
 from mi_core.analyses.head_classes_inputs import HeadClassesInputs
 from mi_core.analyses.head_classes_result import INPUTS_OF_HEADS, HeadClassesResult
-from mi_core.analyses.head_classes_rules import QUANTITIES
+from mi_core.analyses.head_classes_rules import HABITS, QUANTITIES
 from mi_core.analyses.head_scores_inputs import SCORE_NAMES, HeadScoresInputs
 from mi_core.analyses.head_scores_run import head_scores
 from mi_core.analyses.path_patching_bands import mean_band
@@ -223,16 +223,14 @@ class _Work:
         self.drawn = drawn
 
     def _chosen(self) -> tuple[Head, ...]:
-        """At most `most_drawn` heads that are not "none", largest effects of any kind first."""
+        """At most `most_drawn` heads that are not "none": habits alone come last, larger effects first."""
         found = self.result()
         verdicts = found.verdicts()
-        kinds = [
-            list(QUANTITIES).index(name) for name in ("direct", "ablated", "ablated_later", "into_queries")
-        ]
+        names = ("direct", "ablated", "ablated_later", "into_queries")
+        kinds = [list(QUANTITIES).index(name) for name in names]
         largest = np.nan_to_num(np.abs(found.means[kinds])).max(0)
         heads = [place for place, verdict in verdicts.items() if verdict.label != "none"]
-        classed = set(found.circuit())
-        heads.sort(key=lambda place: (place not in classed, -largest[place]))
+        heads.sort(key=lambda place: (verdicts[place].label in HABITS, -largest[place]))
         return tuple(sorted(heads[: self.inputs.most_drawn]))
 
     # --- keeping and telling ---

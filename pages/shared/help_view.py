@@ -9,6 +9,7 @@ from mi_core.model.families import FAMILIES
 from mi_core.sites import SITES
 from pages.shared.attention_text import ATTENTION_METHOD
 from pages.shared.attribution_text import ATTRIBUTION_METHOD, PATCHING_METHOD
+from pages.shared.circuit_text import CIRCUIT_METHOD
 from pages.shared.generation_text import GENERATION_METHOD, LOOP_METHOD
 from pages.shared.helix_text import HELIX_METHOD
 from pages.shared.knockout_text import KNOCKOUT_METHOD
@@ -73,6 +74,9 @@ def draw_methods() -> None:
     with st.container(border=True):
         st.subheader("Knock-out")
         st.markdown(KNOCKOUT_METHOD)
+    with st.container(border=True):
+        st.subheader("Head circuits")
+        st.markdown(CIRCUIT_METHOD)
     with st.container(border=True):
         st.subheader("Steering")
         st.markdown(STEERING_METHOD)
