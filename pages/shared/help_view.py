@@ -7,6 +7,7 @@ import streamlit as st
 from mi_core.analyses.causal_trace_inputs import METRICS
 from mi_core.model.families import FAMILIES
 from mi_core.sites import SITES
+from pages.shared.ablation_sweep_text import SWEEP_METHOD
 from pages.shared.attention_text import ATTENTION_METHOD
 from pages.shared.attribution_text import ATTRIBUTION_METHOD, PATCHING_METHOD
 from pages.shared.circuit_text import CIRCUIT_METHOD
@@ -77,6 +78,9 @@ def draw_methods() -> None:
     with st.container(border=True):
         st.subheader("Head circuits")
         st.markdown(CIRCUIT_METHOD)
+    with st.container(border=True):
+        st.subheader("Sweeps of ablations, and the dose of an edge")
+        st.markdown(SWEEP_METHOD)
     with st.container(border=True):
         st.subheader("Steering")
         st.markdown(STEERING_METHOD)
