@@ -87,7 +87,7 @@ class Intervention:
         """The text form, the inverse of `parse_interventions`."""
         if self.target in ATTENTION_TARGETS:
             where = "+".join(map(_place_text, self.places)) or "all"
-            return f"{self._corner()}@{where}{_mode_text(self, cut='')}"
+            return f"{self._corner()}@{where}{_mode_text(self)}"
         layer, head = self.places[0]
         what = {"head": f"H{head}", "neuron": f"N{self.neuron}"}.get(self.target) or _HALVES[self.target]
         where = "" if self.positions is None else "@" + "+".join(map(str, self.positions))
@@ -109,9 +109,9 @@ class Intervention:
         return self.mode == "resample"
 
 
-def _mode_text(one: Intervention, cut: str = "") -> str:
+def _mode_text(one: Intervention) -> str:
     if one.mode == "cut":
-        return cut
+        return ""
     number = "" if one.value is None else np.format_float_positional(one.value, trim="-")
     return f":{number}" if one.mode == "hold" else f":{one.mode}={number}" if number else f":{one.mode}"
 

@@ -16,9 +16,6 @@ from mi_core.model.model import LoadedModel
 WINDOW = 128
 """Tokens at the end of a prompt that the patterns of pinned heads show."""
 
-Edge = tuple[int, int, int, int]
-"""(layer, head, query, key)"""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Looked:
@@ -31,8 +28,8 @@ class Looked:
         empty: layer -> [row, 2] head and query of the rows without any weight.
         sum_error: layer -> largest distance of another row's sum from 1.
         masked: layer -> largest weight on an edge that the list cuts.
-        edge_weights: layer -> largest weight on every chosen edge before or after the list, one per edit of
-            one query and one key.
+        edge_weights: (layer, query, key) -> largest weight over the chosen heads, of every single edge that
+            the list names.
     """
 
     logits: Float[Tensor, " d_vocab"]

@@ -9,8 +9,6 @@ from mi_core.analyses.knockout_look import Looked, cut_rows_of
 from mi_core.tokens import TokenizedPrompt
 
 NAMED_ROWS = 5
-WEAK_KL = 1e-6
-"""KL, in nats, below which nothing is said to have changed."""
 
 
 def knockout_warnings(

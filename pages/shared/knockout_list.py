@@ -31,9 +31,3 @@ def remove(index: int) -> None:
 def clear() -> None:
     """Empty the session's list."""
     st.session_state[LIST] = ""
-
-
-def pin(name: str, limit: int) -> None:
-    """Show a head's attention before and after; beyond the limit the oldest pin makes room."""
-    pins = [one for one in pieces(st.session_state.get("knockout_pins", "")) if one != name]
-    st.session_state["knockout_pins"] = ",".join([*pins, name][-limit:])

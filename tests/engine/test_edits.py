@@ -12,6 +12,7 @@ TEXTS = [
     "L5H2@3,4:scale=0.5",
     "L4attn:zero",
     "L4mlp@7:zero",
+    "L4R@7:zero",
     "L3N102:0",
     "L3N102@1:-2.5",
     "e14-2@L5H2",
