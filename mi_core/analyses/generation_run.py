@@ -92,8 +92,11 @@ def generation(
 class _Pair:
     """The two continuations of one seed, and what was measured on the default one."""
 
-    def __init__(self, default: Generated, edited: Generated, kl: np.ndarray, error: float) -> None:
-        self.default, self.edited, self.kl, self.error = default, edited, kl, error
+    def __init__(
+        self, default: Generated, edited: Generated, kl: np.ndarray, error: float, span: float
+    ) -> None:
+        self.default, self.edited, self.kl = default, edited, kl
+        self.error, self.span = error, span  # of the cache; of all log-probabilities, for its rounding
 
 
 class _Report:
@@ -139,7 +142,9 @@ def _pair(
     plain = _read(model, ids, default.ids, (), inputs)
     kl = kl_by_step(plain, _read(model, ids, default.ids, edits, inputs))
     chosen = plain[range(len(default.ids)), list(default.ids)].numpy()
-    return _Pair(default, edited, kl, float(np.abs(chosen - default.log_probabilities).max()))
+    error = float(np.abs(chosen - default.log_probabilities).max())
+    span = float(torch.where(plain.isfinite(), plain, torch.zeros_like(plain)).abs().max())
+    return _Pair(default, edited, kl, error, span)
 
 
 def _read(
@@ -228,10 +233,11 @@ def _warnings(
 def _checks(model: LoadedModel, live: LiveEdits, pairs: Sequence[_Pair]) -> Iterator[Check]:
     """The cache is exact, and an edit that does nothing changes nothing."""
     error = max(pair.error for pair in pairs)
-    rounding = 2000 * float(torch.finfo(model.dtype).eps)
+    precise = 1e-9 if model.dtype == torch.float64 else 1e-4
+    rounding = max(precise, 4 * float(torch.finfo(model.dtype).eps) * max(pair.span for pair in pairs))
     yield Check(
         "log-probabilities step by step equal those of one whole pass",
-        error <= max(1e-9, rounding),
+        error <= rounding,
         f"largest deviation {error:.1e} nats; rounding of {str(model.dtype).removeprefix('torch.')} "
         f"explains {rounding:.1e}",
     )

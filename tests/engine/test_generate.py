@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from mi_core.engine import Edit, Sampling, generate, live_edits, run
+from mi_core.engine import Edit, Sampling, build_model, generate, live_edits, run
 from mi_core.engine.generate import Chooser
 from mi_core.engine.generate_cache import why_not_cached
 from mi_core.errors import Cancelled, EditError, InputError, SiteMissing
 from mi_core.model.model import LoadedModel
-from tests.tiny import FAMILY_NAMES, VOCAB, tiny, tokens
+from tests.tiny import FAMILY_NAMES, VOCAB, hf_model, tiny, tokens
 
 PROMPT = tokens(n_pos=7)[0].tolist()
 STEPS = 6
@@ -125,9 +125,6 @@ def test_no_edit_is_what_transformers_generates() -> None:
 
 
 def test_a_rotary_table_that_depends_on_the_length_is_read_in_whole_passes() -> None:
-    from mi_core.engine import build_model
-    from tests.tiny import hf_model
-
     hf = hf_model("llama")
     hf.config.rope_parameters = {
         "rope_type": "dynamic",
@@ -139,6 +136,17 @@ def test_a_rotary_table_that_depends_on_the_length_is_read_in_whole_passes() -> 
     model = build_model(hf)
     assert why_not_cached(model, 10) == ""
     assert "dynamic" in why_not_cached(model, 11)
+
+
+def test_a_model_that_forgets_its_cache_is_read_in_whole_passes() -> None:
+    hf = hf_model("llama")
+    forward = hf.forward
+    model = build_model(hf)
+    hf.forward = lambda past_key_values=None, use_cache=None, **given: forward(use_cache=False, **given)
+    done = generate(model, PROMPT, steps=4, stop=())
+    assert done.method == "full"
+    assert "differs from a whole pass" in done.reason
+    assert done.ids == generate(tiny("llama"), PROMPT, steps=4, stop=()).ids
 
 
 def test_seeds_reproduce_and_differ() -> None:
