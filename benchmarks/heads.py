@@ -16,6 +16,24 @@ from benchmarks.traces import Shape, bridge, difference
 Heads = Callable[..., np.ndarray]
 
 
+def least_flops(shape: Shape, n_positions: int) -> float:
+    """Multiply-adds (counted as 2) that the grid needs at least; see `benchmarks.traces.minimal_flops`.
+
+    The baseline as there. A head of block l: attention output and MLP of block l for all positions, the blocks
+    after it whole, and of the last block everybody's keys and values and the last query. A head of the last
+    block: attention output and MLP of the last position.
+    """
+    d, last = shape.d_model, shape.n_layers - 1
+    attention = sum(4.0 * d * (position + 1) for position in range(n_positions))
+    block = n_positions * 24 * d * d + attention
+    closing = n_positions * 4 * d * d + 20 * d * d + 4.0 * d * n_positions
+    total = last * block + closing
+    for layer in range(last):
+        total += shape.n_heads * (n_positions * 18 * d * d + (last - layer - 1) * block + closing)
+    total += shape.n_heads * 18 * d * d
+    return total + 2.0 * d * shape.d_vocab * (shape.n_layers * shape.n_heads + 1)
+
+
 def lantern(shape: Shape, device: str, dtype: torch.dtype, method: Literal["auto", "full"]) -> Heads:
     """Ours: `mi_core.engine.sweep` with `method` "auto" or "full"."""
     from mi_core.engine import Base, Edit, Variant, build_model, sweep
