@@ -23,11 +23,11 @@ REFERENCES = ("wang2023interpretability", "goldowskydill2023localizing")
 CIRCUIT_READING = (
     "Every dot is a head that has a class, or that matters without one; layers go upwards. A head gets a "
     "class only if all numbers that the class asks for lie beyond their bounds with their whole 95 % band "
-    "(Wang et al., 2023); the numbers stand in the table and in the tooltip. Lines are paths: the sender's output is "
-    "taken from the counterfactual prompt, all other heads are frozen, and only the receiver's query (q), "
-    "key (k) or value (v) may answer. Wider = larger effect; orange lowers the logit difference, so the path "
-    "helps the right answer; blue raises it. Paths that may be 0, or count for less than the least effect, "
-    "are not drawn. Classes are a reading of numbers, not a proof of what a head is for."
+    "(Wang et al., 2023); the numbers stand in the table and in the tooltip. Lines are paths: the sender's "
+    "output is taken from the counterfactual prompt, all other heads are frozen, and only the receiver's "
+    "query (q), key (k) or value (v) may answer. Wider = larger effect; orange lowers the logit difference, "
+    "so the path helps the right answer; blue raises it. Paths that may be 0, or count for less than the "
+    "least effect, are not drawn. Classes are a reading of numbers, not a proof of what a head is for."
 )
 TEST_READING = (
     "Faithful: the circuit alone (all other heads ablated) does what the model does. Complete: without the "

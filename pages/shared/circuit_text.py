@@ -26,14 +26,14 @@ the receiver's input is set in a second, clean run. Effect: logit difference the
 (2023), appendix B; Goldowsky-Dill et al. (2023), section 2.
 """
 
-CIRCUIT_METHOD = r"""
+CIRCUIT_METHOD = """
 A task is a set of prompt pairs with a right and a wrong answer; the score is the logit difference. Every head
-is measured on it: direct effect, attention to roles, whether it copies what it reads, what ablating it changes
-(alone, and without the name movers), what it tells the name movers' queries, and its habits on repeated random
-tokens. A class is given only if every number that it asks for holds with its whole 95 % band; several classes
-at once, or an effect that no class explains, are *unclear*. Path patching is exact: one head speaks as in the
-counterfactual prompt, all other heads are frozen, one receiver may answer. The circuit is then tested: alone
-(faithfulness), without parts (completeness), against random circuits of its size.
+is measured on it: direct effect, attention to roles, whether it copies what it reads, what ablating it
+changes (alone, and without the name movers), what it tells the name movers' queries, and its habits on
+repeated random tokens. A class is given only if every number that it asks for holds with its whole 95 % band;
+several classes at once, or an effect that no class explains, are *unclear*. Path patching is exact: one head
+speaks as in the counterfactual prompt, all other heads are frozen, one receiver may answer. The circuit is
+then tested: alone (faithfulness), without parts (completeness), against random circuits of its size.
 
 On Atlas, the bundled model, no head is a name mover: its induction heads look at both names alike, and heads
 of layer 0 that look at the second mention of the subject decide between them, through the MLPs.

@@ -170,7 +170,7 @@ def test_stopping_keeps_what_is_measured() -> None:
 
 @cache
 def trial(heads: tuple[str, ...]) -> CircuitTestResult:
-    return try_circuit(planted_model(), groups(), CircuitTestInputs(heads, n=2 * N, subsets=24, controls=6))
+    return try_circuit(planted_model(), groups(), CircuitTestInputs(heads, n=2 * N, subsets=16, controls=4))
 
 
 ALL = names(*CLASSES)
