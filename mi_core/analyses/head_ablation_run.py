@@ -171,7 +171,7 @@ def _warnings(
     if inputs.mode == "mean" and smallest < FEW_PROMPTS:
         found.append(
             f"The smallest group of prompts with one template and length has {smallest}: its mean is mostly "
-            "these prompts themselves, and effects are too small there. Take more prompts."
+            "these prompts themselves, and effects come out too small. Take more prompts."
         )
     if baseline.mean() <= 0:
         found.append(

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ from tests.words import word_tokenizer
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
-def tokenizers() -> dict[str, object]:
+def tokenizers() -> dict[str, Any]:
     return {"gpt2-like": gpt2_like(), "atlas": load_model("atlas").tokenizer}
 
 
