@@ -60,7 +60,7 @@ def variance_figure(result: CharacterHelixResult, *, chosen: int | None = None) 
     return analysis_figure(
         result,
         analysis="character_helix",
-        title="How few directions hold the character count",
+        title="Variance of the means by character count",
         spec=charts.variance_lines(result, chosen=chosen),
         view={"figure": "variance", "chosen": chosen},
         caption=caption,

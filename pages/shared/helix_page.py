@@ -132,7 +132,7 @@ def _draw_numbers() -> None:
             ("helix_least", "Tokens per count", 1, 1_000_000, "Counts with fewer tokens are left out."),
             ("helix_tokens", "Tokens in all", 100, 5_000_000, "No more than these are read, at most."),
         ):
-            st.number_input(label, min_value=low, max_value=high, key=key, width=140, help=help)
+            st.number_input(label, min_value=low, max_value=high, key=key, width=124, help=help)
 
 
 def _inputs(texts: TextSet) -> CharacterHelixInputs:

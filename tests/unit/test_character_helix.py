@@ -25,6 +25,8 @@ from mi_core.analyses.character_helix_ringing import cosine_by_distance, ringing
 from mi_core.analyses.texts import Text
 from mi_core.engine import build_model, run
 from mi_core.errors import Cancelled, InputError
+from mi_core.exports import character_helix as figures
+from mi_core.exports.export import export
 from mi_core.tokens import Token, TokenizedPrompt, tokenize
 from tests.tiny import hf_model
 from tests.words import WORDS
@@ -143,10 +145,10 @@ def test_every_piece_starts_at_a_line_start_with_bos_first(bos):
     lines: dict[tuple[int, int], int] = {}
     for piece in found:
         assert len(piece.ids) <= 24
-        assert (piece.ids[0] == tokenizer.bos_token_id) == bos
-        assert piece.counts[0] == -1
+        assert (piece.ids[:1] == (tokenizer.bos_token_id,)) == bos
+        assert piece.counts[:1] == (-1,)
         if bos:
-            assert piece.counts[1] == 0  # the first word of the piece stands at a line's start
+            assert piece.counts[1:2] == (0,)  # the first word of the piece stands at a line's start
         assert max(piece.counts) < piece.width
         assert piece.seen_breaks == piece.breaks
         lines[piece.passage, piece.width] = lines.get((piece.passage, piece.width), 0) + piece.breaks
@@ -336,6 +338,34 @@ def test_records_come_back():
     record["counts"].append(99)
     with pytest.raises(InputError):
         CharacterHelixResult.from_json(json.dumps(record))
+
+
+def test_figures_draw_what_was_computed():
+    result = character_helix(model_of(), asked(set_name='</script><b>"\u202e'))
+    made = [
+        figures.variance_figure(result, chosen=1),
+        figures.path_figure(result, 1, (2, 3)),
+        figures.cosine_figure(result, 1),
+        figures.ring_figure(result, 1),
+    ]
+    for figure in made:
+        assert f"n = {result.n_tokens:,} tokens" in figure.caption
+        assert "\u202e" not in figure.caption + figure.title
+        assert len(figure.frame()) > 0
+        json.dumps(figure.spec, allow_nan=False)
+        compile(figure.recipe, "recipe.py", "exec")
+        assert export(figure, "svg").startswith(b"<svg")
+    points = made[1].spec["datasets"]["points"]
+    np.testing.assert_array_equal([point["x"] for point in points], result.projections[1, :, 1])
+    np.testing.assert_array_equal([point["y"] for point in points], result.projections[1, :, 2])
+    assert [point["value"] for point in points] == result.counts.tolist()
+    assert made[1].frame()["component"].unique().tolist() == [2, 3]
+    cells = {(c["row"], c["column"]): c["value"] for c in made[2].spec["datasets"]["cells"]}
+    first, last = int(result.counts[0]), int(result.counts[-1])
+    assert cells[first, last] == pytest.approx(float(result.cosine_similarity[1][0, -1]), abs=1e-6)
+    assert {line["name"] for line in made[0].spec["datasets"]["points"]} >= {
+        "component 1", "components 1 to 3, shuffled"
+    }  # fmt: skip
 
 
 def test_half_precision_is_averaged_in_double():
