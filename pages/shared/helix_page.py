@@ -130,7 +130,13 @@ def _draw_numbers() -> None:
             ("helix_step", "Step", 1, 1000, "From one width to the next."),
             ("helix_count", "Largest count", 2, 1000, "Tokens further into their line are not averaged."),
             ("helix_least", "Tokens per count", 1, 1_000_000, "Counts with fewer tokens are left out."),
-            ("helix_tokens", "Tokens in all", 100, 5_000_000, "No more than these are read, at most."),
+            (
+                "helix_tokens",
+                "Tokens in all",
+                100,
+                5_000_000,
+                "Reading stops before a stretch of text would exceed this; the first is always read.",
+            ),
         ):
             st.number_input(label, min_value=low, max_value=high, key=key, width=124, help=help)
 
