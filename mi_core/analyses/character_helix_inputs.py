@@ -28,8 +28,8 @@ class CharacterHelixInputs:
         n_min: character counts with fewer tokens are left out.
         components: principal components kept.
         site: the residual stream before, inside or after every block.
-        max_tokens: reading stops before the stretch of text (2,000 characters at every width) that would exceed
-            this; the first stretch is always read.
+        max_tokens: reading stops before the stretch of text (2,000 characters, at every width) that would
+            exceed this; the first stretch is always read.
         chunk_tokens: longest piece of text in one forward pass, in tokens.
         seed: of the control, whose character counts are shuffled among the tokens.
         bos: whether a beginning-of-sequence token is put before every piece.

@@ -163,14 +163,6 @@ BIBTEX: Mapping[str, str] = {
   eprint = {1902.10186},
   archiveprefix = {arXiv}
 }""",
-    "turner2023activation": """@misc{turner2023activation,
-  title = {Steering Language Models With Activation Engineering},
-  author = {Turner, Alexander Matt and Thiergart, Lisa and Leech, Gavin and Udell, David and
-    Vazquez, Juan J. and Mini, Ulisse and MacDiarmid, Monte},
-  year = {2023},
-  eprint = {2308.10248},
-  archiveprefix = {arXiv}
-}""",
     "rimsky2024steering": """@inproceedings{rimsky2024steering,
   title = {Steering Llama 2 via Contrastive Activation Addition},
   author = {Rimsky, Nina and Gabrieli, Nick and Schulz, Julian and Tong, Meg and Hubinger, Evan and
