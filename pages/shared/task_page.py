@@ -103,17 +103,22 @@ def _inputs(pairs: tuple[PairText, ...]) -> TaskInputs | None:
     )
 
 
-def draw_task_sections(about: About, inputs: TaskInputs) -> None:
-    """Baseline, ablation of every head, and what heads do at the last token; nothing below a failure."""
+def draw_task_sections(about: About, inputs: TaskInputs) -> bool:
+    """Baseline, ablation of every head, and what heads do at the last token.
+
+    Returns:
+        Whether the task could be put to the model; if not, or not yet, nothing below makes sense.
+    """
     baseline: TaskBaselineResult | None = instant(
         "task_baseline", inputs, _baseline, "Baseline", about=about, seconds=_passes(about, inputs, 2)
     )
     if baseline is None:
-        return
+        return False
     draw_warnings(baseline)
     _draw_baseline(baseline)
     _draw_ablation(about, inputs)
     _draw_look(about, inputs)
+    return True
 
 
 def _draw_baseline(result: TaskBaselineResult) -> None:
