@@ -27,6 +27,7 @@ from mi_core.analyses.steering_dose_result import SteeringDoseResult
 from mi_core.analyses.steering_inputs import SteeringInputs
 from mi_core.analyses.steering_make import add, layer_of, positions_of, steering_vector
 from mi_core.engine import Variant, observe, sweep
+from mi_core.errors import InputError
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
 
@@ -55,6 +56,8 @@ def steering_dose(
     question, vector, layer = ask(model, inputs), steering_vector(model, inputs), layer_of(model, inputs)
     positions = positions_of(inputs, len(question.prompt))
     own = vector.at(layer)
+    if not vector.norm(layer) > 0:
+        raise InputError(f"The steering vector is zero at layer {layer}", fix="Choose a later layer")
     directions = np.stack([own, *random_directions(own, inputs.controls, inputs.seed)])
     effects = Effects(model, question)
     live = [index for index, dose in enumerate(inputs.coefficients) if dose != 0]
@@ -82,11 +85,7 @@ def steering_dose(
         farthest = int(np.abs(doses).argmax())
         again = effects.whole_pass(model, edits[farthest])
         checks.append(_whole(question, found[:, farthest], again, TOLERANCE[model.dtype]))
-    states = observe(model, question.prompt.ids, ["resid_post"])["resid_post", layer].double()
-    norm = vector.norm(layer)
-    typical = float(states[list(positions)].norm(dim=-1).median())
-    ratio = np.abs(np.array(inputs.coefficients)) * norm / max(typical, 1e-30)
-    spread = _spread(states) / max(typical, 1e-30) if len(question.prompt) > 1 else 1.0
+    ratio, spread = _sizes(model, question, inputs, layer, vector.norm(layer))
     return SteeringDoseResult(
         inputs=inputs,
         provenance=Provenance.of(model, seed=inputs.seed),
@@ -101,13 +100,24 @@ def steering_dose(
         values=values[:, 0],
         controls=values[:, 1:],
         ratio=ratio,
-        norm=norm,
+        norm=vector.norm(layer),
         spread=spread,
         warnings=_warnings(question, inputs, ratio, spread),
         checks=tuple(checks),
         seconds=time.perf_counter() - started,
         cancelled=outcome.cancelled,
     )
+
+
+def _sizes(
+    model: LoadedModel, question: Question, inputs: SteeringInputs, layer: int, norm: float
+) -> tuple[Float[np.ndarray, "dose"], float]:
+    """Length of the edit at every dose, and the prompt's own spread, both relative to the steered states."""
+    states = observe(model, question.prompt.ids, ["resid_post"])["resid_post", layer].double()
+    positions = positions_of(inputs, len(question.prompt))
+    typical = max(float(states[list(positions)].norm(dim=-1).median()), 1e-30)
+    spread = _spread(states) / typical if len(question.prompt) > 1 else 1.0
+    return np.abs(np.array(inputs.coefficients)) * norm / typical, spread
 
 
 def random_directions(

@@ -15,7 +15,9 @@ PROMPT = "prompt=The+Louvre+Museum+is+located+in+the+city+of"
 
 
 @pytest.mark.timeout(180)
-def test_the_example_is_one_click_and_layers_are_the_next(server: Server, new_tab: Callable[..., Any]) -> None:
+def test_the_example_is_one_click_and_layers_are_the_next(
+    server: Server, new_tab: Callable[..., Any]
+) -> None:
     tab = new_tab(f"{server.url}/steering?{PROMPT}")
     wait_for_model(tab)
     chart(tab, "steering_dose")

@@ -248,3 +248,8 @@ def test_half_precision_gives_numbers():
     assert all(check.passed for check in result.checks)
     matrix = steering_convergence(model, PAIR)
     assert np.isfinite(matrix.cosine).all()
+
+
+def test_a_vector_that_is_zero_where_it_is_added_is_refused():
+    with pytest.raises(InputError, match="is zero"):
+        steering_dose(model_of(), SteeringInputs(PROMPT, source="file", vector=(0.0,) * 32))
