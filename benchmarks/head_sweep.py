@@ -68,7 +68,8 @@ def remark(records: list[dict]) -> list[str]:
             least = least_flops(Shape(**record["task"]["shape"]), record["task"]["n_positions"])
             rate, fastest = record["matmul_flops"], min(record["seconds"])
             said.append(
-                f"The least arithmetic is {least / 1e9:.0f} GFLOP: at the {rate / 1e9:.0f} GFLOP/s of a plain "
+                f"The least arithmetic is {least / 1e9:.0f} GFLOP: at the {rate / 1e9:.0f} GFLOP/s of a "
+                "plain "
                 f"matrix product here, {least / rate:.2f} s; ours takes {fastest:.2f} s."
             )
     return said

@@ -17,9 +17,9 @@ Heads = Callable[..., np.ndarray]
 
 
 def least_flops(shape: Shape, n_positions: int) -> float:
-    """Multiply-adds (counted as 2) that the grid needs at least; see `benchmarks.traces.minimal_flops`.
+    """Floating-point operations that the grid needs at least; see `benchmarks.traces.minimal_flops`.
 
-    The baseline as there. A head of block l: attention output and MLP of block l for all positions, the blocks
+    The baseline as there. A head of block l: attention output and MLP of block l at all positions, the blocks
     after it whole, and of the last block everybody's keys and values and the last query. A head of the last
     block: attention output and MLP of the last position.
     """
