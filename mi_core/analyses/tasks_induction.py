@@ -19,10 +19,10 @@ def draw_induction(tokenizer: Any, n: int, seed: int, length: int, bos: Bos) -> 
         raise InputError(
             f"The length is {length!r:.40}", fix=f"Give a whole number from {MIN_LENGTH} to {MAX_LENGTH}"
         )
+    probe = tokenize(tokenizer, "a", bos=bos)  # refuses where there is no tokenizer
     usable = usable_tokens(tokenizer, len(tokenizer))
     if len(usable) < 2 * length:
         raise too_few("Random sequences cannot be made", f"there are only {len(usable)} ordinary tokens")
-    probe = tokenize(tokenizer, "a", bos=bos)
     front, rng, pairs = probe.ids[: probe.bos], np.random.default_rng(seed), []
     said = length // 2  # tokens of the second copy that stand before its end
     for _ in range(n):

@@ -133,6 +133,12 @@ def test_a_tokenizer_without_names_is_told() -> None:
         subject_verb_task(word_tokenizer(), 4, 0)
 
 
+@pytest.mark.parametrize("name", sorted(GENERATORS))
+def test_without_a_tokenizer_there_is_no_task(name: str) -> None:
+    with pytest.raises(InputError, match="no tokenizer"):
+        GENERATORS[name](None, 4, 0)
+
+
 @pytest.mark.parametrize(("n", "seed"), [(0, 0), (2000, 0), (True, 0), (4, -1)])
 def test_impossible_numbers_are_refused(n: int, seed: int) -> None:
     with pytest.raises(InputError, match="whole number"):
