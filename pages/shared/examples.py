@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from mi_core.errors import InputError
+from pages.shared.steering_fields import EXAMPLE as STEERING_EXAMPLE
 
 if TYPE_CHECKING:
     from mi_core.analyses.causal_trace_inputs import CausalTraceInputs
@@ -161,6 +162,29 @@ LOOKS: tuple[Example, ...] = (
             "answer": " Mary",
             "distractor": " John",
         },
+    ),
+    Example(
+        "one_head",
+        "One head against the rest",
+        "What happens to Mary's lead when one head is taken out?",
+        "Without L0H3 Mary leads John by 4.0 logits instead of 7.3; the tab Sweeps takes out every head in "
+        "turn, and no other costs half as much.",
+        "knockout",
+        values={
+            "prompt": "When Mary and John went to the store, John gave a drink to",
+            "answer": " Mary",
+            "distractor": " John",
+            "interventions": "L0H3:zero",
+        },
+    ),
+    Example(
+        "paris_to_rome",
+        "From Paris to Rome",
+        "How much of a direction turns the answer?",
+        "Six prompts about Italy and France make a vector. Enough of it, added at the last token, makes Rome "
+        "the answer; ten random directions of the same length never do.",
+        "steering",
+        values=dict(STEERING_EXAMPLE),
     ),
 )
 """Examples whose result is there as soon as the model is."""

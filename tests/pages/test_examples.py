@@ -6,14 +6,18 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from mi_core.analyses import (
+    AblationSweepInputs,
     AttentionInputs,
     AttributionInputs,
     LogitLensInputs,
     NextTokenInputs,
+    SteeringInputs,
+    ablation_sweep,
     attention_patterns,
     attribution,
     logit_lens,
     next_token,
+    steering_dose,
 )
 from mi_core.engine.holder import load_model
 from mi_core.model.model import LoadedModel
@@ -59,6 +63,35 @@ def test_the_last_layers_speak_for_mary_and_layer_4_for_john(atlas: LoadedModel)
     assert (result.attention[0, 5:] > 0).all()
     assert (result.mlp[0, 5:] > 0).all()
     assert all(check.passed for check in result.checks)
+
+
+def test_without_one_head_mary_leads_by_less(atlas: LoadedModel) -> None:
+    values = example("one_head").values
+    answers = {"answer": values["answer"], "distractor": values["distractor"]}
+    swept = ablation_sweep(atlas, AblationSweepInputs(values["prompt"], mode="zero", **answers)).to_frame()
+    leads = swept[swept["metric"] == "logit_difference"].sort_values("effect")
+    assert leads.iloc[0]["intervention"] == values["interventions"] == "L0H3:zero"
+    assert leads.iloc[0]["value"] == pytest.approx(4.0, abs=0.05)
+    assert leads.iloc[0]["value"] - leads.iloc[0]["effect"] == pytest.approx(7.3, abs=0.05)
+    assert leads.iloc[1]["effect"] > leads.iloc[0]["effect"] / 2
+
+
+def test_enough_of_a_vector_makes_rome_the_answer_and_random_ones_never_do(atlas: LoadedModel) -> None:
+    values = example("paris_to_rome").values
+    inputs = SteeringInputs(
+        values["prompt"],
+        source="sets",
+        positive=values["steering_positive"],
+        negative=values["steering_negative"],
+        layer=values["steering_layer"],
+        coefficients=tuple(float(dose) for dose in values["steering_doses"].split(",")),
+        answer=values["answer"],
+        distractor=values["distractor"],
+    )
+    result = steering_dose(atlas, inputs)
+    assert inputs.controls == 10
+    assert result.dose_for(0.5, "probability") is not None
+    assert (result.band("probability")[1] < 0.5).all()
 
 
 @pytest.mark.parametrize("item", LOOKS, ids=lambda item: item.name)
