@@ -39,7 +39,7 @@ def path_patching(
         on_step: told of progress, with the effects so far; may raise `Cancelled` to stop.
 
     Returns:
-        The effects; after `Cancelled`, those of the receivers that were finished.
+        The effects; after `Cancelled`, those of the prompts that were finished, if there are any.
 
     Raises:
         InputError: a receiver is no head of this model, or the task cannot be made for its tokenizer.
@@ -64,6 +64,8 @@ def paths_of(
     try:
         work.run()
     except Cancelled:
+        if not np.isfinite(work.effects).any():
+            raise  # nothing to keep
         return work.result(cancelled=True)
     return work.result()
 

@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from mi_core.analyses.head_classes_evidence import direct_effects
 from mi_core.analyses.path_patching_bands import mean_band
 from mi_core.analyses.path_patching_names import Receiver, parse_receiver
 from mi_core.analyses.path_patching_paths import Paths, kv_group
 from mi_core.analyses.path_patching_rows import Group, gather
+from mi_core.engine import readout, run
 from mi_core.errors import InputError
 from mi_core.model.model import LoadedModel
 from tests.tiny import N_LAYERS, tiny, tokens
@@ -221,3 +223,17 @@ def test_groups_are_joined_in_the_tasks_order() -> None:
     second = Group(one.tokens, one.tokens, one.answers, one.wrong, {}, np.array([1, 2, 5]))
     joined = gather([np.array([[0, 3, 4]]), np.array([[1, 2, 5]])], [first, second])
     assert joined.tolist() == [[0, 1, 2, 3, 4, 5]]
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "olmo2"])
+def test_direct_effects_of_heads_add_up_to_that_of_attention(family: str) -> None:
+    """Families without an output bias; two of them with a norm behind the heads."""
+    model, one = tiny(family), group()
+    effects = direct_effects(model, one)
+    seen = run(model, one.tokens, capture=["attn_out", ("resid_post", N_LAYERS - 1)])
+    for row in range(N_ROWS):
+        wanted = [int(one.answers[row]), int(one.wrong[row])]
+        way = readout(model, seen["resid_post", N_LAYERS - 1][row, -1:], wanted)
+        for layer in range(N_LAYERS):
+            right, wrong = way.parts(seen["attn_out", layer][row, -1:])[0].tolist()
+            assert effects[layer, :, row].sum() == pytest.approx(right - wrong, abs=1e-6)
