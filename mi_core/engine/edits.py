@@ -189,6 +189,8 @@ _EDGE = re.compile(r"e(\d+)-(\d+)@L(\d+)(?:H(\d+))?")
 _PART = re.compile(
     r"L(\d+)(?:H(\d+)|N(\d+)|(attn|mlp|R))(?:@(\d+(?:,\d+)*))?:(zero|scale=)?(-?\d+(?:\.\d+)?)?"
 )
+_WHOLE = {"attn": "attn_out", "mlp": "mlp_out", "R": "resid_post"}
+"""Word in the text form -> site, of what is neither a head nor a neuron."""
 
 
 def parse_edit(text: str) -> Edit:
@@ -210,15 +212,7 @@ def parse_edit(text: str) -> Edit:
         )
     layer, head, neuron, half, where, kind, number = part.groups()
     positions = None if where is None else tuple(int(p) for p in where.split(","))
-    name = (
-        "z"
-        if head is not None
-        else "mlp_post"
-        if neuron is not None
-        else "resid_post"
-        if half == "R"
-        else f"{half}_out"
-    )
+    name = _WHOLE[half] if half else "z" if head is not None else "mlp_post"
     operation: Operation = "zero" if kind == "zero" else "scale" if kind else "set"
     return Edit(
         name,
@@ -245,7 +239,7 @@ def format_edit(edit: Edit) -> str:
     ):
         head = "" if edit.heads is None else f"H{edit.heads[0]}"
         return f"e{edit.positions[0]}-{edit.keys[0]}@L{edit.layer}{head}"
-    names = {"attn_out": "attn", "mlp_out": "mlp", "resid_post": "R"}
+    names = {site: text for text, site in _WHOLE.items()}
     one_head, one_unit = edit.heads and len(edit.heads) == 1, edit.units and len(edit.units) == 1
     if edit.site == "z" and one_head and edit.units is None:
         what = f"H{(edit.heads or (0,))[0]}"
