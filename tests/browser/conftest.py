@@ -110,7 +110,7 @@ def server() -> Iterator[Server]:
         shared.process.stdout.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # as long as it is open, Playwright's event loop runs in this thread
 def browser() -> Iterator[Any]:
     """Headless Chromium."""
     from playwright.sync_api import sync_playwright
