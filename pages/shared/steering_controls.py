@@ -46,7 +46,7 @@ def draw_vector(about: About) -> None:
                 "Added to", list(SITES), format_func=SITES.__getitem__, key="steering_site", width=190
             )
             st.number_input(
-                "Layer", min_value=0, max_value=10_000, key="steering_layer", width=130,
+                "Layer", min_value=0, max_value=10_000, key="steering_layer", width=160,
                 placeholder=f"{about.dims.n_layers // 2} (middle)",
                 help="Of the dose curve and the attention figure; the layer sweep goes through all layers.",
             )  # fmt: skip
