@@ -99,6 +99,7 @@ if TYPE_CHECKING:
     from mi_core.analyses.composition_run import composition, composition_seconds
     from mi_core.analyses.copying_scores_run import copying_scores, copying_seconds
     from mi_core.analyses.generation_run import generation
+    from mi_core.analyses.head_ablation_run import head_ablation, head_ablation_seconds
     from mi_core.analyses.head_classes_run import head_classes
     from mi_core.analyses.head_scores_run import head_scores, head_scores_seconds
     from mi_core.analyses.head_views_run import head_views
@@ -124,6 +125,8 @@ if TYPE_CHECKING:
     from mi_core.analyses.steering_dose_run import steering_dose
     from mi_core.analyses.steering_layers_run import steering_layers
     from mi_core.analyses.steering_routing_run import steering_routing
+    from mi_core.analyses.task_baseline_run import task_baseline
+    from mi_core.analyses.task_heads_run import task_heads
     from mi_core.analyses.tuned_lens_save import tuned_lens_train_and_save
     from mi_core.analyses.tuned_lens_store import lenses_of, open_lens, save_lens
     from mi_core.analyses.tuned_lens_training import tuned_lens_train

@@ -216,7 +216,8 @@ def test_halves_of_a_block_are_steered_as_plain_hooks_do(site, part):
         finally:
             handle.remove()
 
-    logits_of(OTHER), logits_of(PROMPT)
+    for text in (OTHER, PROMPT):
+        logits_of(text)
     vector = (taken[0] - taken[1]).float().double()
     result = steering_dose(model, inputs)
     np.testing.assert_allclose(steering_vector(model, inputs).at(2), vector.numpy(), atol=1e-6)
