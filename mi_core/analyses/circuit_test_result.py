@@ -25,7 +25,7 @@ RUNS = ("whole model", "circuit alone", "model without circuit", "no heads")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CircuitTestResult:
-    """Logit differences, per prompt, nats.
+    """Logit differences, per prompt, logits.
 
     Attributes:
         inputs: what was asked for.
@@ -111,7 +111,7 @@ class CircuitTestResult:
         for run, heads, scores in named:
             band = _band(scores)
             ends = {"value": band.mean, "low": band.low, "high": band.high}
-            yield {"run": run, "heads": heads, **ends, "unit": "nats", "prompts": len(scores)}
+            yield {"run": run, "heads": heads, **ends, "unit": "logits", "prompts": len(scores)}
 
     def to_json(self) -> str:
         """The whole result."""

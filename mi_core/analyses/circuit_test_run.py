@@ -175,7 +175,7 @@ def _clean_check(scores: np.ndarray, clean: np.ndarray) -> Check:
     return Check(
         "with nothing ablated the model is itself",
         gap <= 1e-3 * max(1.0, float(np.abs(clean).max())),
-        f"Largest difference to the model's own logit differences: {gap:.1e} nats.",
+        f"Largest difference to the model's own logit differences: {gap:.1e} logits.",
     )
 
 

@@ -1,12 +1,12 @@
 """What speaks for and against every class of head, measured on a task; per prompt, for all heads.
 
-    direct              (z W_O) . (d logit(answer) - d logit(wrong)) at the last token, norm frozen     [nats]
+    direct              (z W_O) . (d logit(answer) - d logit(wrong)) at the last token, norm frozen  [logits]
     attention to IO ..  pattern[last token, role]; S2 to S1: pattern[S2, S1]                   [share, 0 to 1]
     copying             share of the task's names x for which x is among the five highest logits of
                         unembed(resid_post[0] at x, times OV of the head); `copying_negative`: of minus that
-    ablated             logit difference with the head ablated - without                                [nats]
+    ablated             logit difference with the head ablated - without                             [logits]
     ablated_later       the same with the name movers ablated in both runs
-    into_queries        path-patching effect through the queries of all name movers together            [nats]
+    into_queries        path-patching effect through the queries of all name movers together         [logits]
 
 Sources: Wang et al. 2022 (arXiv 2211.00593): direct effects and attention of name movers section 3.1, copy
 score section 3.1 and appendix, S-inhibition section 3.2, backup name movers section 3.4. The paper knocks out

@@ -31,7 +31,7 @@ class HeadClassesResult:
         inputs: what was asked for.
         provenance: where the numbers come from.
         n: how many prompts there were.
-        baseline: mean logit difference of the clean prompts, and the ends of its 95 % band, nats.
+        baseline: mean logit difference of the clean prompts, and the ends of its 95 % band, logits.
         accuracy: share of clean prompts whose right answer is above the wrong one.
         has_names: whether the task names S1 and S2.
         means: every quantity of every head; NaN = not measured.
@@ -39,10 +39,11 @@ class HeadClassesResult:
         highs: upper ends.
         drawn: heads that are linked by paths, (layer, head) each.
         edges: effect of the path from one of them (first axis) through an input (q, k, v) of another; NaN
-            where there is no such path. Mean over prompts, nats.
+            where there is no such path. Mean over prompts, logits.
         edge_lows: lower ends of their bands.
         edge_highs: upper ends.
-        outputs: effect of each one's direct path to the logits, nats; `output_lows`, `output_highs` its band.
+        outputs: effect of each one's direct path to the logits, in logits; `output_lows`, `output_highs`: its
+            band.
         output_lows: see `outputs`.
         output_highs: see `outputs`.
         warnings: sentences to be read before the figure.
@@ -89,7 +90,7 @@ class HeadClassesResult:
 
     @property
     def least_effect(self) -> float:
-        """Smallest effect that counts, nats."""
+        """Smallest effect that counts, logits."""
         return self.inputs.least_share * abs(float(self.baseline[0]))
 
     def band(self, quantity: str, layer: int, head: int) -> Band:
@@ -149,7 +150,7 @@ class HeadClassesResult:
         for index, (layer, head) in enumerate(self.drawn):
             verdict = verdicts[layer, head]
             shared = {"layer": layer, "head": head, "name": head_name(layer, head), "label": verdict.label}
-            shared |= {"habits": ", ".join(verdict.habits), "quantity": "path effect", "unit": "nats"}
+            shared |= {"habits": ", ".join(verdict.habits), "quantity": "path effect", "unit": "logits"}
             ends = _ends(self.outputs[index], self.output_lows[index], self.output_highs[index])
             yield {**shared, **ends, "into": LOGITS}
             for other, part, value, low, high in self.paths_from(index):

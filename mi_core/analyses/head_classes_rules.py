@@ -39,7 +39,7 @@ ROLES: tuple[Label, ...] = ("name mover", "negative name mover", "S-inhibition",
 HABITS: tuple[Label, ...] = ("duplicate token", "induction", "previous token")
 
 QUANTITIES: dict[str, tuple[str, str]] = {
-    "direct": ("direct effect", "nats"),
+    "direct": ("direct effect", "logits"),
     "attention_io": ("attention end to IO", "share"),
     "attention_s1": ("attention end to S1", "share"),
     "attention_s2": ("attention end to S2", "share"),
@@ -51,10 +51,10 @@ QUANTITIES: dict[str, tuple[str, str]] = {
     "duplicate_token": ("duplicate-token habit", "share"),
     "induction": ("induction habit", "share"),
     "previous_token": ("previous-token habit", "share"),
-    "ablated": ("effect of ablation", "nats"),
-    "ablated_later": ("effect of ablation without name movers", "nats"),
-    "later_change": ("change of that effect", "nats"),
-    "into_queries": ("path into name movers' queries", "nats"),
+    "ablated": ("effect of ablation", "logits"),
+    "ablated_later": ("effect of ablation without name movers", "logits"),
+    "later_change": ("change of that effect", "logits"),
+    "into_queries": ("path into name movers' queries", "logits"),
 }
 """Name in the arrays -> (label, unit), in the arrays' order."""
 
@@ -163,7 +163,7 @@ def classify(numbers: Mapping[str, Band], asked: Rules, effect: float) -> Verdic
     Args:
         numbers: by quantity.
         asked: from `rules`.
-        effect: smallest change of the logit difference that counts, nats.
+        effect: smallest change of the logit difference that counts, logits.
     """
     states: dict[Label, list[str]] = {
         label: [condition.state(numbers[condition.quantity]) for condition in conditions]

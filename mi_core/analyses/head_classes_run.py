@@ -286,7 +286,7 @@ class _Work:
         if not baseline[1] > 0:
             yield (
                 "The model does not tell the right answer from the wrong one on this task: the mean logit "
-                f"difference is {baseline[0]:.2f} nats. Classes mean nothing then."
+                f"difference is {baseline[0]:.2f} logits. Classes mean nothing then."
             )
         small = [len(group) for group in self.groups if len(group) < FEW]
         if small and self.inputs.ablation == "mean":

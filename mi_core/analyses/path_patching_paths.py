@@ -4,7 +4,7 @@
              MLPs are computed anew ("recomputed") or held at their clean outputs ("frozen"), all else anew;
              what then arrives at a receiver's query (key, value) is kept
     pass 2   clean run with only that query (key, value) := what was kept;  all else computed as usual
-    effect   logit difference of pass 2 - logit difference of the clean run      [nats]
+    effect   logit difference of pass 2 - logit difference of the clean run      [logits]
 
 For the receiver "logits" pass 1 itself is read. Sources: Wang et al. 2022 (arXiv 2211.00593, section 3.1 and
 appendix B; MLPs are recomputed there), Goldowsky-Dill et al. 2023 (arXiv 2304.05969, section 2).

@@ -33,7 +33,7 @@ class PathPatchingResult:
     Attributes:
         inputs: what was asked for.
         provenance: where the numbers come from.
-        clean: logit difference of every clean prompt, nats.
+        clean: logit difference of every clean prompt, logits.
         counterfactual: that of the counterfactual prompts, for the clean answers.
         effects: patched minus clean, for the path from every head; NaN where a head is no sender (not earlier
             than the receiver) or was not reached. First axis: the receivers, or one for all together.
@@ -95,7 +95,7 @@ class PathPatchingResult:
                 place = index, layer, head
                 ends = {"value": float(mean[place]), "low": float(low[place]), "high": float(high[place])}
                 shared = {"receiver": receiver, "layer": layer, "head": head, "name": head_name(layer, head)}
-                yield {**shared, **ends, "unit": "nats", "prompts": len(self.clean)}
+                yield {**shared, **ends, "unit": "logits", "prompts": len(self.clean)}
 
     def to_json(self) -> str:
         """The whole result."""

@@ -1,6 +1,6 @@
 """Prompt pairs as tensors: groups that can be run side by side, what a head wrote in them, how they score.
 
-    logit difference of a prompt = logit(answer) - logit(wrong answer) at its last token, nats
+    logit difference of a prompt = logit(answer) - logit(wrong answer) at its last token, logits
 
 A group holds prompts of one length whose roles (IO, S1, S2, end) stand at the same positions, so that "the
 same position" means the same in all its prompts, and a mean over them is a mean over one template, as Wang et

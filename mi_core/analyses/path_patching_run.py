@@ -172,9 +172,7 @@ class _Work:
         direct = paths.into_logits([(layer, head) for head in heads], lambda text: None)
         gap = float(np.abs(whole - direct).max())
         allowed = 1e-6 if self.model.dtype.itemsize == 8 else 1e-3 if self.model.dtype.itemsize == 4 else 0.3
-        detail = (
-            f"The {len(heads)} heads of layer {layer}: whole effect and direct path are {gap:.1e} nats apart."
-        )
+        detail = f"The {len(heads)} heads of layer {layer}: whole effect and direct path are {gap:.1e} apart."
         self.checks = (Check("heads of the last layer have only the direct path", gap <= allowed, detail),)
 
     def _ticker(self, number: int, parts: int) -> Callable[[str], None]:

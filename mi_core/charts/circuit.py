@@ -85,7 +85,7 @@ def _edge_layers(x: Spec, y: Spec) -> list[Spec]:
     }  # fmt: skip
     told = [
         shown_name("name", "path"),
-        shown_number("value", "effect on the logit difference [nats]"),
+        shown_number("value", "effect on the logit difference [logits]"),
         shown_name("range", "95 % band"),
     ]
     ends = {"x": x, "y": y, "x2": {"field": "x2"}, "y2": {"field": "y2"}}
@@ -182,7 +182,7 @@ def describe_circuit(result: HeadClassesResult) -> str:
     verdicts = result.verdicts()
     heads = ", ".join(f"{head_name(*place)} {verdicts[place].label}" for place in result.drawn)
     paths = sorted(drawn_paths(result), key=lambda path: -abs(path[3]))
-    told = "; ".join(f"{name} {number(value)} nats" for _, _, name, value, _, _ in paths[:10])
+    told = "; ".join(f"{name} {number(value)} logits" for _, _, name, value, _, _ in paths[:10])
     return f"Heads by layer: {heads or 'none'}. {len(paths)} paths, strongest first: {told or 'none'}."
 
 
@@ -264,7 +264,7 @@ def _path_parts(result: PathPatchingResult, receiver: int) -> tuple[list[Panel],
         )
         for layer in range(result.n_layers)
     )
-    return _grid(mean, notes, "patched - clean logit difference", "nats")
+    return _grid(mean, notes, "patched - clean logit difference", "logits")
 
 
 # --- tests of a circuit ---
@@ -278,13 +278,13 @@ def trial_bars(result: CircuitTestResult) -> Spec:
         rows.insert(2, ("random circuits alone", result.control_band(), note))
         rows.insert(4, ("model without random circuits", result.control_band(rests=True), note))
     items = [Bar(name, band.mean, band.low, band.high, note=note) for name, band, note in rows]
-    return bars(items, title="logit difference", unit="nats")
+    return bars(items, title="logit difference", unit="logits")
 
 
 def describe_trial(result: CircuitTestResult) -> str:
     """The text alternative of `trial_bars`."""
     told = "; ".join(f"{run} {number(result.band(run).mean)}" for run in RUNS)
-    return f"Mean logit differences in nats: {told}."
+    return f"Mean logit differences in logits: {told}."
 
 
 def completeness_scatter(result: CircuitTestResult) -> Spec:
@@ -299,7 +299,7 @@ def completeness_scatter(result: CircuitTestResult) -> Spec:
         points,
         x_title="model without the part",
         y_title="circuit without the part",
-        unit="nats",
+        unit="logits",
         diagonal=True,
     )
 
@@ -308,4 +308,4 @@ def describe_completeness(result: CircuitTestResult) -> str:
     """The text alternative of `completeness_scatter`."""
     gaps = np.abs(result.subset_model.mean(-1) - result.subset_circuit.mean(-1))
     worst = number(float(gaps.max())) if len(gaps) else "none"
-    return f"{len(gaps)} parts of the circuit taken out; largest distance from the line {worst} nats."
+    return f"{len(gaps)} parts of the circuit taken out; largest distance from the line {worst} logits."

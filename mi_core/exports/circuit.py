@@ -69,14 +69,14 @@ def class_table(result: HeadClassesResult) -> "pd.DataFrame":
     rows = [
         {
             "head": head_name(*place), "class": verdict.label, "habits": ", ".join(verdict.habits),
-            "effect of ablation [nats]": result.band("ablated", *place).mean,
-            "direct effect [nats]": result.band("direct", *place).mean,
+            "effect of ablation [logits]": result.band("ablated", *place).mean,
+            "direct effect [logits]": result.band("direct", *place).mean,
             "rests on": "; ".join(verdict.reasons),
         }
         for place, verdict in result.verdicts().items()
         if verdict.label != "none"
     ]  # fmt: skip
-    columns = ["head", "class", "habits", "effect of ablation [nats]", "direct effect [nats]", "rests on"]
+    columns = ["head", "class", "habits", "effect of ablation [logits]", "direct effect [logits]", "rests on"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -103,10 +103,10 @@ def _caption(result: HeadClassesResult) -> str:
     mean, low, high = (number(float(end)) for end in result.baseline)
     inputs = result.inputs
     return (
-        f"Task {inputs.task}, n = {result.n} prompts, seed {inputs.seed}: logit difference {mean} nats (95 % "
-        f"band {low} to {high}), right in {100 * result.accuracy:.3g} %. Ablation: {inputs.ablation}. "
+        f"Task {inputs.task}, n = {result.n} prompts, seed {inputs.seed}: logit difference {mean} logits "
+        f"(95 % band {low} to {high}), right in {100 * result.accuracy:.3g} %. Ablation: {inputs.ablation}. "
         "Effects are edited minus clean; 0 = no effect. An effect counts from "
-        f"{number(result.least_effect)} nats on. "
+        f"{number(result.least_effect)} logits on. "
         f"{model_sentence(result.provenance)}"
     )
 
@@ -138,7 +138,7 @@ def _trial(result: CircuitTestResult, title: str, spec: dict, figure: str, descr
         caption=(
             f"Circuit of {len(inputs.heads)} of {result.n_model_heads} heads: {' '.join(inputs.heads)}. Task "
             f"{inputs.task}, n = {result.n} prompts, seed {inputs.seed}; ablated: {inputs.ablation}. "
-            f"Faithfulness: the logit difference of the circuit alone is {faithful}; 0 nats = the model "
+            f"Faithfulness: the logit difference of the circuit alone is {faithful}; 0 logits = the model "
             f"prefers neither answer. {model_sentence(result.provenance)}"
         ),
         how_to_read=TEST_READING,
@@ -160,9 +160,9 @@ def path_figure(result: PathPatchingResult, receiver: int, *, chosen: Head | Non
         spec=charts.path_map(result, receiver, chosen=chosen),
         view={"figure": "paths", "receiver": name},
         caption=(
-            f"Path patching from every head into {name}: patched minus clean logit difference [nats], mean "
+            f"Path patching from every head into {name}: patched minus clean logit difference [logits], mean "
             f"over n = {len(result.clean)} prompts of the task {inputs.task} (seed {inputs.seed}); 0 = no "
-            f"effect. Clean: {number(float(result.clean.mean()))} nats. MLPs on the way are {inputs.mlps}. "
+            f"effect. Clean: {number(float(result.clean.mean()))} logits. MLPs on the way are {inputs.mlps}. "
             f"{model_sentence(result.provenance)}"
         ),
         how_to_read=PATH_READING,

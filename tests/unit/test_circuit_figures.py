@@ -78,7 +78,7 @@ def test_figures_say_n_unit_and_zero_and_carry_their_numbers() -> None:
     for figure in made:
         assert "prompts" in figure.caption
         assert "n = " in figure.caption
-        assert "nats" in figure.caption
+        assert "logits" in figure.caption
         assert figure.description
         assert len(figure.frame())
         json.dumps(figure.spec, allow_nan=False)

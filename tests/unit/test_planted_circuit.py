@@ -148,7 +148,7 @@ def test_a_record_comes_back_the_same() -> None:
     np.testing.assert_array_equal(again.edges, found().edges)
     assert again.inputs == INPUTS
     frame = found().to_frame()
-    assert set(frame["unit"]) == {"nats", "share"}
+    assert set(frame["unit"]) == {"logits", "share"}
     with pytest.raises(InputError, match="damaged"):
         HeadClassesResult.from_json(found().to_json().replace('"drawn"', '"dawn"'))
 
