@@ -14,6 +14,7 @@ from tests.disk import save_model
 from tests.pages.conftest import assert_sound, load, open_frame, settle, texts
 
 LOOK = [card.name for card in PAGES if card.section == "Look"]
+ASKING = [*LOOK, *(card.name for card in PAGES if card.section == "Intervene")]
 
 PROMPTS = {
     "empty": "",
@@ -48,7 +49,7 @@ def wait_for_all(session: AppTest) -> None:
         settle(session, waiting[0].removeprefix("_run_"))
 
 
-@pytest.mark.parametrize("page", LOOK)
+@pytest.mark.parametrize("page", ASKING)
 def test_no_prompt_breaks_a_page(page: str, frame: Callable[..., AppTest]) -> None:
     session = frame(page)
     assert_sound(session)
@@ -60,7 +61,7 @@ def test_no_prompt_breaks_a_page(page: str, frame: Callable[..., AppTest]) -> No
         assert "broke" not in texts(session), name
 
 
-@pytest.mark.parametrize("page", LOOK)
+@pytest.mark.parametrize("page", ASKING)
 def test_two_thousand_tokens_without_a_bos(page: str, long_model: Path) -> None:
     load(ModelSpec(str(long_model)))
     session = open_frame(page, model=str(long_model), prompt=LONG)
