@@ -51,6 +51,17 @@ def locked_head(result: AttentionResult) -> Head | None:
     return now.layer, now.head
 
 
+def _tell_missing_head(result: AttentionResult) -> None:
+    """Say that the selected head is not in this model, for example after a link made for a larger one."""
+    now = selection()
+    if now.layer is not None and now.head is not None and locked_head(result) is None:
+        st.warning(
+            f"There is no head L{now.layer}H{now.head} in this model: layers run from 0 to "
+            f"{result.n_layers - 1}, heads from 0 to {result.n_heads - 1}. Another head is shown; click one.",
+            icon=":material/link_off:",
+        )
+
+
 def lock(layer: int, head: int) -> None:
     """Select a head; token and key stay."""
     select(replace(selection(), layer=layer, head=head))
@@ -65,6 +76,7 @@ def lock_cell(cell: dict[str, Any]) -> None:
 
 def draw_tiles(result: AttentionResult, head: Head) -> None:
     """The canvas, its legend, and the card of the same numbers."""
+    _tell_missing_head(result)
     view, shade = views()[0], st.session_state["attention_shade"]
     with st.container(border=True, key="attention_tiles"):
         st.markdown(f"**Heads**: {_legend(result, view, shade)}")

@@ -133,6 +133,13 @@ def test_mistakes_in_a_link_are_told(frame: Callable[..., AppTest]) -> None:
     assert "Layer 50" not in told
 
 
+def test_a_head_that_the_model_lacks_is_told_and_another_is_shown(frame: Callable[..., AppTest]) -> None:
+    session = open_page(frame, layer="99", head="7")
+    assert any("no head L99H7" in warning.value for warning in session.warning)
+    assert not open_page(frame, layer="4", head="3").warning
+    assert not open_page(frame, layer="99").warning  # a layer alone selects no head
+
+
 def test_the_head_types_are_the_librarys(frame: Callable[..., AppTest]) -> None:
     link = {"at_length": "12", "at_n": "2", "at_seed": "3", "at_score": "previous_token"}
     session = open_page(frame, at_tab="types", **link)
