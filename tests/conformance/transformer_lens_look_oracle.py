@@ -30,6 +30,7 @@ def main(folder: str, request: str, output: str) -> None:
         stream = cache.accumulated_resid(layer=-1, incl_mid=True)
         parts, labels = cache.decompose_resid(layer=-1, return_labels=True)
         heads = cache.stack_head_results(layer=-1)
+        assert isinstance(heads, torch.Tensor)  # a tuple only where labels are asked for
         attributed = {
             name: cache.logit_attrs(stack, tokens=asked["answer"], incorrect_tokens=asked["distractor"])
             for name, stack in (("parts", parts), ("heads", heads))
