@@ -85,7 +85,8 @@ def analysis_figure(
         description: text alternative.
         frame: makes the table of the numbers that are drawn.
         references: keys of `references.BIBTEX`.
-        function: public name in `mi_core.analyses` of the function that made the result.
+        function: public name of the function that made the result, in `mi_core.analyses` or, with inputs from
+            there, in `mi_core.transcoders`.
         arrays: names of the arrays that the recipe compares; each is an attribute of the result and a key of
             its JSON.
 

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from mi_core import ModelSpec, load_model
-from mi_core.analyses import {imported}
+from {package} import {imported}
 
 stored = json.loads(Path(__file__).with_name("data.json").read_text(encoding="utf-8"))["result"]
 
@@ -76,7 +76,7 @@ def analysis_recipe(result: Any, *, function: str, arrays: Sequence[str]) -> str
 
     Args:
         result: made by `function`, with `inputs` and `provenance`.
-        function: public name in `mi_core.analyses`; so must be the class of the inputs.
+        function: public name in `mi_core.analyses` or `mi_core.transcoders`, wherever the class of the inputs is.
         arrays: attributes of the result that have the same names in its JSON.
 
     Raises:
@@ -111,6 +111,7 @@ def _program(result: Any, function: str, comparison: str, *, what: str) -> str:
     origin, inputs = result.provenance, type(result.inputs).__name__
     return _PROGRAM.format(
         what=what,
+        package=_package(result.inputs),
         imported=", ".join(sorted((inputs, function))),
         spec=_spec(origin),
         fingerprint=ascii(origin.fingerprint),
@@ -118,6 +119,12 @@ def _program(result: Any, function: str, comparison: str, *, what: str) -> str:
         inputs=_literal(result.inputs) or f'{inputs}.from_dict(stored["inputs"])',
         comparison=comparison,
     )
+
+
+def _package(inputs: Any) -> str:
+    """The package with the public names of the inputs and the function."""
+    transcoders = "mi_core.transcoders"
+    return transcoders if type(inputs).__module__.startswith(f"{transcoders}.") else "mi_core.analyses"
 
 
 def _literal(inputs: Any) -> str:

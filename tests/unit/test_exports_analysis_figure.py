@@ -196,3 +196,10 @@ def test_the_recipe_of_a_figure_makes_the_numbers_again_and_notices_a_wrong_one(
     data["result"]["entropy"][1][2] += 0.1
     (tmp_path / "data.json").write_text(json.dumps(data), encoding="utf-8")
     assert "entropy" in run().stderr
+
+
+def test_the_recipe_of_a_transcoder_analysis_asks_its_own_package() -> None:
+    made = type("FeatureInputs", (SumInputs,), {"__module__": "mi_core.transcoders.sums"})
+    inside = analysis_recipe(replace(result(), inputs=made("The cat")), function="sums", arrays=("values",))
+    assert "from mi_core.transcoders import FeatureInputs, sums\n" in inside
+    assert "mi_core.analyses" not in inside
