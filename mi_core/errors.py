@@ -41,6 +41,22 @@ class ModelError(LanternError):
         self.kind = kind
 
 
+class TranscoderError(LanternError):
+    """A transcoder's files cannot be found, read or used.
+
+    Args:
+        what: see `LanternError`.
+        kind: machine-readable cause: "missing", "shape", "no_decoder", "mismatch" (made for another model),
+            "offline", "unsupported", "corrupt".
+        why: see `LanternError`.
+        fix: see `LanternError`.
+    """
+
+    def __init__(self, what: str, *, kind: str, why: str = "", fix: str = "") -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.kind = kind
+
+
 class SiteMissing(LanternError):
     """A site was asked for that this model does not have."""
 

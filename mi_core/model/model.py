@@ -63,6 +63,7 @@ class LoadedModel:
         lock: held during every forward pass, so threads never see each other's hooks.
         token_layers_per_second: measured speed of sweeps, for estimates; 0 until the first.
         observations: prompts seen lately (`mi_core.engine.observe`), by token ids.
+        transcoders: those opened for this model (`mi_core.transcoders.store`), by name.
     """
 
     hf: Any
@@ -75,6 +76,7 @@ class LoadedModel:
     lock: threading.RLock = field(default_factory=threading.RLock)
     token_layers_per_second: float = 0.0
     observations: OrderedDict[tuple[int, ...], Any] = field(default_factory=OrderedDict)
+    transcoders: OrderedDict[str, Any] = field(default_factory=OrderedDict)
 
     @property
     def dims(self) -> Dims:

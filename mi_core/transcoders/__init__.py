@@ -1,0 +1,77 @@
+"""Transcoders and sparse autoencoders: features read, tested, intervened on and drawn as a graph.
+
+    from mi_core import load_model
+    from mi_core.transcoders import load_transcoder
+    transcoder = load_transcoder(load_model("atlas"))
+
+Names are fetched on first use, so importing this package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mi_core.transcoders.encode import (
+        ActiveFeatures,
+        Fit,
+        active_features,
+        fit,
+        masked_positions,
+        read_values,
+        reconstruct,
+        written_values,
+    )
+    from mi_core.transcoders.names import Feature, FeatureAt, parse_feature, parse_features
+    from mi_core.transcoders.store import FoundTranscoder, found_transcoders, load_transcoder
+    from mi_core.transcoders.transcoder import Encoder, Hook, Source, Transcoder
+
+_HOMES = {
+    "ActiveFeatures": "mi_core.transcoders.encode",
+    "Encoder": "mi_core.transcoders.transcoder",
+    "Feature": "mi_core.transcoders.names",
+    "FeatureAt": "mi_core.transcoders.names",
+    "Fit": "mi_core.transcoders.encode",
+    "FoundTranscoder": "mi_core.transcoders.store",
+    "Hook": "mi_core.transcoders.transcoder",
+    "Source": "mi_core.transcoders.transcoder",
+    "Transcoder": "mi_core.transcoders.transcoder",
+    "active_features": "mi_core.transcoders.encode",
+    "fit": "mi_core.transcoders.encode",
+    "found_transcoders": "mi_core.transcoders.store",
+    "load_transcoder": "mi_core.transcoders.store",
+    "masked_positions": "mi_core.transcoders.encode",
+    "parse_feature": "mi_core.transcoders.names",
+    "parse_features": "mi_core.transcoders.names",
+    "read_values": "mi_core.transcoders.encode",
+    "reconstruct": "mi_core.transcoders.encode",
+    "written_values": "mi_core.transcoders.encode",
+}
+
+__all__ = [
+    "ActiveFeatures",
+    "Encoder",
+    "Feature",
+    "FeatureAt",
+    "Fit",
+    "FoundTranscoder",
+    "Hook",
+    "Source",
+    "Transcoder",
+    "active_features",
+    "fit",
+    "found_transcoders",
+    "load_transcoder",
+    "masked_positions",
+    "parse_feature",
+    "parse_features",
+    "read_values",
+    "reconstruct",
+    "written_values",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Fetch a public name from its home (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
