@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 
 from mi_core.errors import ModelError, TranscoderError
 from mi_core.model.discovery import find
-from mi_core.transcoders.folder_clt import CltFolder
-from mi_core.transcoders.transcoder import Hook, Transcoder
 
 if TYPE_CHECKING:
     from mi_core.model.model import LoadedModel
     from mi_core.model.spec import ModelSpec
+    from mi_core.transcoders.transcoder import Transcoder
 
 FOLDER = "transcoders"
 KEPT = 2
@@ -59,7 +58,7 @@ def found_transcoders(spec: "ModelSpec | None") -> tuple[FoundTranscoder, ...]:
     )
 
 
-def load_transcoder(model: "LoadedModel", name: str = "") -> Transcoder:
+def load_transcoder(model: "LoadedModel", name: str = "") -> "Transcoder":
     """A transcoder of a loaded model, opened once.
 
     Args:
@@ -79,7 +78,7 @@ def load_transcoder(model: "LoadedModel", name: str = "") -> Transcoder:
     return kept[name]
 
 
-def _open(model: "LoadedModel", name: str) -> Transcoder:
+def _open(model: "LoadedModel", name: str) -> "Transcoder":
     beside = found_transcoders(model.spec)
     if not name:
         if not beside:
@@ -93,7 +92,10 @@ def _open(model: "LoadedModel", name: str) -> Transcoder:
     return _open_clt(model, match, name)
 
 
-def _open_clt(model: "LoadedModel", folder: Path, name: str) -> Transcoder:
+def _open_clt(model: "LoadedModel", folder: Path, name: str) -> "Transcoder":
+    from mi_core.transcoders.folder_clt import CltFolder  # needs torch; listing transcoders does not
+    from mi_core.transcoders.transcoder import Hook, Transcoder
+
     source = CltFolder(folder)
     count = len(list(folder.glob("W_enc_*.safetensors")))
     if not count:
@@ -111,6 +113,8 @@ def _open_clt(model: "LoadedModel", folder: Path, name: str) -> Transcoder:
         fingerprint=_fingerprint(folder),
         source=source,
         device=model.device,
+        folder=folder,
+        decoder_bytes=sum(path.stat().st_size for path in folder.glob("W_dec_*.safetensors")),
         activation="ReLU" if source.encoder(0).threshold is None else "JumpReLU",
     )
 

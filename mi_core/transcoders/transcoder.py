@@ -17,6 +17,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -152,6 +153,10 @@ class Transcoder:
         has_decoder: whether decoders are here, or only encoders.
         activation: for people: "ReLU", "JumpReLU" or "top-k (k = 16)".
         warnings: what to know before reading its numbers, plain sentences.
+        folder: local folder of its files; None where they are elsewhere.
+        repo: Hugging Face address `user/repo[/sub][@rev]`; "" where it has none.
+        local: whether all its tensors can be read without the network.
+        decoder_bytes: size of all decoders as stored; 0 = unknown.
         memo: prompts that were encoded lately (`mi_core.transcoders.encode`).
     """
 
@@ -169,6 +174,10 @@ class Transcoder:
     has_decoder: bool = True
     activation: str = ""
     warnings: tuple[str, ...] = ()
+    folder: Path | None = None
+    repo: str = ""
+    local: bool = True
+    decoder_bytes: int = 0
     memo: OrderedDict[Any, Any] = field(default_factory=OrderedDict, repr=False)
     _encoders: OrderedDict[int, Encoder] = field(default_factory=OrderedDict, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)

@@ -14,6 +14,7 @@ from pages.shared import (
     attention_fields,
     attribution_fields,
     circuit_fields,
+    features_fields,
     generation_fields,
     helix_fields,
     knockout_fields,
@@ -143,6 +144,14 @@ PAGES = (
         "Which direction changes the answer, and how much of it is needed?",
         (*steering_fields.FIELDS, *generation_fields.FIELDS, *helix_fields.FIELDS),
         second="any",
+    ),
+    PageCard(
+        "features",
+        "Features",
+        "Features",
+        ":material/hub:",
+        "Which features does a transcoder see here, and what do they do?",
+        (*features_fields.FIELDS,),
     ),
     PageCard(
         "help", "Help", "Learn", ":material/help:", "What do the figures mean, and what are their limits?"

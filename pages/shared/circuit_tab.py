@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -19,7 +19,7 @@ from pages.shared.circuit_fields import ABLATIONS, MLPS, NUMBERS, SETTINGS
 from pages.shared.circuit_text import CLASSES_FORMULA, PATHS_FORMULA, TEST_FORMULA
 from pages.shared.figure_card import figure_card
 from pages.shared.instant import draw_warnings, instant
-from pages.shared.selection import Selection, select, selection
+from pages.shared.selection import select, selection
 from pages.shared.session import chosen_about, hub
 from pages.shared.task_page import draw_task_choice, draw_task_sections
 
@@ -214,7 +214,7 @@ def _choose_head(cell: dict[str, Any]) -> None:
     layer, head = cell.get("layer"), cell.get("head")
     if isinstance(layer, int) and isinstance(head, int):
         now = selection()
-        select(Selection(layer, now.position, now.key, head, now.neuron, now.kind))
+        select(replace(now, layer=layer, head=head))
 
 
 def _seconds(about: About, cost: str, inputs: Any) -> float | None:

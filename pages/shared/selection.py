@@ -1,4 +1,4 @@
-"""The one selection that all pages share: layer, token positions, head, neuron and kind of site."""
+"""The one selection that all pages share: layer, token positions, head, neuron, feature and kind of site."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ FIELDS = [
     link.number("selected_key", "key", None, 0, 1_000_000, whole=True),
     link.number("selected_head", "head", None, 0, 10_000, whole=True),
     link.number("selected_neuron", "neuron", None, 0, 10_000_000, whole=True),
+    link.number("selected_feature", "feature", None, 0, 100_000_000, whole=True),
     link.choice(
         "selected_kind",
         "kind",
@@ -33,6 +34,7 @@ class Selection:
         key: position of attention's key, from 0.
         head: head number from 0.
         neuron: number of an MLP's neuron, from 0.
+        feature: number of a transcoder's feature within the layer, from 0.
         kind: kind of site, in the words of the causal trace.
     """
 
@@ -41,6 +43,7 @@ class Selection:
     key: int | None = None
     head: int | None = None
     neuron: int | None = None
+    feature: int | None = None
     kind: str | None = None
 
 
