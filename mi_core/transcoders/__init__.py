@@ -22,10 +22,25 @@ if TYPE_CHECKING:
         written_values,
     )
     from mi_core.transcoders.names import Feature, FeatureAt, parse_feature, parse_features
+    from mi_core.transcoders.probe_files import candle_json, read_candle_json
+    from mi_core.transcoders.probe_inputs import CltProbeInputs
+    from mi_core.transcoders.probe_result import CltProbeResult
+    from mi_core.transcoders.probe_run import clt_probe
+    from mi_core.transcoders.prompt_inputs import FeaturesOnPromptInputs
+    from mi_core.transcoders.prompt_result import FeaturesOnPromptResult
+    from mi_core.transcoders.prompt_run import features_on_prompt
     from mi_core.transcoders.store import FoundTranscoder, found_transcoders, load_transcoder
     from mi_core.transcoders.transcoder import Encoder, Hook, Source, Transcoder
 
 _HOMES = {
+    "features_on_prompt": "mi_core.transcoders.prompt_run",
+    "FeaturesOnPromptResult": "mi_core.transcoders.prompt_result",
+    "FeaturesOnPromptInputs": "mi_core.transcoders.prompt_inputs",
+    "read_candle_json": "mi_core.transcoders.probe_files",
+    "candle_json": "mi_core.transcoders.probe_files",
+    "clt_probe": "mi_core.transcoders.probe_run",
+    "CltProbeResult": "mi_core.transcoders.probe_result",
+    "CltProbeInputs": "mi_core.transcoders.probe_inputs",
     "ActiveFeatures": "mi_core.transcoders.encode",
     "Encoder": "mi_core.transcoders.transcoder",
     "Feature": "mi_core.transcoders.names",
@@ -49,21 +64,29 @@ _HOMES = {
 
 __all__ = [
     "ActiveFeatures",
+    "CltProbeInputs",
+    "CltProbeResult",
     "Encoder",
     "Feature",
     "FeatureAt",
+    "FeaturesOnPromptInputs",
+    "FeaturesOnPromptResult",
     "Fit",
     "FoundTranscoder",
     "Hook",
     "Source",
     "Transcoder",
     "active_features",
+    "candle_json",
+    "clt_probe",
+    "features_on_prompt",
     "fit",
     "found_transcoders",
     "load_transcoder",
     "masked_positions",
     "parse_feature",
     "parse_features",
+    "read_candle_json",
     "read_values",
     "reconstruct",
     "written_values",
