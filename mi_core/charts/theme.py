@@ -212,6 +212,9 @@ def _styles(theme: Theme, size: Size) -> Spec:
         "position": {"color": theme.muted},
         "strongest": {"fillOpacity": 0, "stroke": theme.ink, "strokeWidth": size.line * 0.8},
         "chosen-line": {"color": theme.accent, "strokeWidth": size.line * 0.8},
+        "edge": {"color": theme.muted, "opacity": 0.42},
+        "edge-faint": {"color": theme.muted, "opacity": 0.1},
+        "pin": {"filled": False, "color": theme.ink, "strokeWidth": size.line * 0.8, "opacity": 1},
     }  # fmt: skip
 
 

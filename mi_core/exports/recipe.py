@@ -76,7 +76,8 @@ def analysis_recipe(result: Any, *, function: str, arrays: Sequence[str]) -> str
 
     Args:
         result: made by `function`, with `inputs` and `provenance`.
-        function: public name in `mi_core.analyses` or `mi_core.transcoders`, wherever the class of the inputs is.
+        function: public name in `mi_core.analyses`, or in `mi_core.transcoders` if the inputs are from there;
+            the class of the inputs must be public there too.
         arrays: attributes of the result that have the same names in its JSON.
 
     Raises:

@@ -179,6 +179,22 @@ BIBTEX: Mapping[str, str] = {
   year = {2025},
   url = {https://transformer-circuits.pub/2025/linebreaks/index.html}
 }""",
+    "ameisen2025circuit": """@article{ameisen2025circuit,
+  title = {Circuit Tracing: Revealing Computational Graphs in Language Models},
+  author = {Ameisen, Emmanuel and Lindsey, Jack and others},
+  journal = {Transformer Circuits Thread},
+  year = {2025},
+  url = {https://transformer-circuits.pub/2025/attribution-graphs/methods.html}
+}""",
+    "dunefsky2024transcoders": """@inproceedings{dunefsky2024transcoders,
+  title = {Transcoders Find Interpretable {LLM} Feature Circuits},
+  author = {Dunefsky, Jacob and Chlenski, Philippe and Nanda, Neel},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {37},
+  year = {2024},
+  eprint = {2406.11944},
+  archiveprefix = {arXiv}
+}""",
 }
 LOGIT_LENS = ("nostalgebraist2020interpreting", "belrose2023eliciting")
 CAUSAL_TRACE = (

@@ -1,0 +1,342 @@
+"""The attribution graph drawn: tokens across, layers up, edges as wide as the influence that passes them.
+
+Pointing finds the nearest node and shows its edges inside the browser; a click chooses a node. Nodes are keyed
+by their index, never by a text.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from mi_core.charts.feature_graph_layout import Layout, graph_layout
+from mi_core.charts.layers import (
+    mark_layer,
+    name_channel,
+    number_channel,
+    shown_name,
+    shown_number,
+)
+from mi_core.charts.text import isolated, legible, literal, number, pick_expression
+from mi_core.charts.theme import NEGATIVE, POSITIVE
+from mi_core.transcoders.graph_groups import connections, edge_shares
+from mi_core.transcoders.graph_names import (
+    ERROR,
+    FEATURE,
+    KIND_NAMES,
+    LOGIT,
+    TOKEN,
+    node_label,
+    node_name,
+)
+
+if TYPE_CHECKING:
+    from mi_core.transcoders.graph_result import GraphResult
+
+Spec = dict[str, Any]
+Record = dict[str, Any]
+
+MOST_EDGES = 1_200
+"""Lines that are drawn; beyond that a picture is a grey cloud and a browser slow."""
+LABELS = 18  # characters of a node's label beside it
+AXIS = 62  # screen pixels for the token axis and the legend
+SHAPES = ("circle", "diamond", "square", "triangle-up")
+HUES = ("#6a51a3", "#8a8a8a", "#009e73", "#b8860b")
+"""Of features, errors, tokens and logits; blue and orange are kept for the sign of edges."""
+TILTED_FROM = 9  # tokens; more labels do not fit beside each other
+
+
+@dataclass(frozen=True, slots=True)
+class GraphView:
+    """What a reader has made of a graph.
+
+    Attributes:
+        chosen: index of the node that is looked at.
+        pinned: indices of the nodes of the reader's subgraph.
+        groups: supernodes: name -> indices.
+        labels: index -> what a feature is called; text of strangers.
+    """
+
+    chosen: int | None = None
+    pinned: tuple[int, ...] = ()
+    groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    labels: Mapping[int, str] = field(default_factory=dict)
+
+
+def drawn_edges(
+    result: "GraphResult", edges: Bool[np.ndarray, "row node"], most: int = MOST_EDGES
+) -> tuple[list[tuple[int, int]], int]:
+    """(row, source node) of the edges that are drawn, the weakest first, and how many there are in all."""
+    shares = edge_shares(result)
+    rows, sources = np.nonzero(edges)
+    order = np.argsort(-shares[rows, sources], kind="stable")[:most][::-1]
+    return list(zip(rows[order].tolist(), sources[order].tolist(), strict=True)), len(rows)
+
+
+def graph_drawing(
+    result: "GraphResult",
+    nodes: Bool[np.ndarray, "node"],
+    edges: Bool[np.ndarray, "row node"],
+    view: GraphView | None = None,
+    *,
+    most_edges: int = MOST_EDGES,
+) -> Spec:
+    """The graph.
+
+    Args:
+        result: a graph.
+        nodes: nodes to draw, after pruning; chosen and pinned ones are drawn in any case.
+        edges: edges to draw, after pruning.
+        view: what is chosen, pinned, grouped and named.
+        most_edges: the strongest ones only.
+
+    Returns:
+        Specification without looks; clicks select `cell` with the field node.
+    """
+    view = view or GraphView()
+    shown = nodes.copy()
+    shown[[*view.pinned, *([] if view.chosen is None else [view.chosen])]] = True
+    layout = graph_layout(result, shown)
+    x, y = _axes(result, layout)
+    lines, _ = drawn_edges(result, edges & shown & shown[result.row_node][:, None], most_edges)
+    weights = _weights_at(result, view.chosen)
+    dots = [_node_record(result, layout, node, view, weights) for node in np.flatnonzero(shown).tolist()]
+    edge_records = _edge_records(result, layout, lines)
+    return {
+        "height": round(layout.height) + AXIS,
+        "datasets": {
+            "columns": [{"x": edge} for edge in layout.columns[1:-1]],
+            "edges": edge_records,
+            "touching": [{**edge, "node": edge[end]} for edge in edge_records for end in ("from", "to")],
+            "chosen_edges": _chosen_edges(result, layout, view.chosen, edges),
+            "nodes": dots,
+            "chosen": [dot for dot in dots if dot["node"] == view.chosen],
+            "pinned": [dot for dot in dots if dot["node"] in view.pinned],
+            "named": [dot for dot in dots if dot["beside"] and dot["kind"] != str(LOGIT)],
+            "logits": [dot for dot in dots if dot["kind"] == str(LOGIT)],
+        },
+        "layer": [
+            mark_layer("columns", "rule", "separator", x=x),
+            *_edge_layers(x, y, faint=view.chosen is not None),
+            *_node_layers(x, y, chosen=view.chosen is not None),
+        ],
+    }
+
+
+def _axes(result: "GraphResult", layout: Layout) -> tuple[Spec, Spec]:
+    """Tokens across and layers up: places are numbers, names are looked up, so equal tokens stay apart."""
+    tokens = [f"{at} {isolated(legible(result.tokens[at].visible))}" for at in layout.positions]
+    across: Spec = {
+        "title": "Token", "values": list(layout.centres), "grid": False, "labelOverlap": False,
+        "labelExpr": _name_at(layout.centres, tokens),
+        **({"labelAngle": -40, "labelAlign": "right", "labelLimit": 90} if len(tokens) >= TILTED_FROM else {}),
+    }  # fmt: skip
+    up: Spec = {
+        "title": "Layer", "values": list(layout.rows), "grid": False, "labelOverlap": False,
+        "labelExpr": _name_at(layout.rows, layout.row_names),
+    }  # fmt: skip
+    ends = [layout.columns[0], layout.columns[-1]]
+    return (
+        number_channel("x", scale={"domain": ends, "nice": False, "zero": False}, axis=across),
+        number_channel("y", scale={"domain": [0, layout.height], "nice": False}, axis=up),
+    )
+
+
+def _name_at(places: Sequence[float], names: Sequence[str]) -> str:
+    return pick_expression(list(names), f"indexof({literal(list(places))}, datum.value)")
+
+
+# --- records ---
+
+
+def _weights_at(result: "GraphResult", chosen: int | None) -> dict[int, tuple[float, str]]:
+    """Edge and direction between the chosen node and every node that it is connected to."""
+    if chosen is None:
+        return {}
+    found = connections(result, chosen)
+    inputs = zip(found.inputs.tolist(), found.input_edges.tolist(), strict=True)
+    outputs = zip(found.outputs.tolist(), found.output_edges.tolist(), strict=True)
+    return {
+        **{node: (weight, "adds to the chosen node") for node, weight in inputs},
+        **{node: (weight, "gets from the chosen node") for node, weight in outputs},
+    }
+
+
+def _node_record(
+    result: "GraphResult",
+    layout: Layout,
+    node: int,
+    view: GraphView,
+    weights: Mapping[int, tuple[float, str]],
+) -> Record:
+    kind = int(result.node_kind[node])
+    group = next((name for name, members in view.groups.items() if node in members), "")
+    label, weight = view.labels.get(node, ""), weights.get(node)
+    sign = 0 if weight is None or node == view.chosen else (1 if weight[0] > 0 else -1)
+    return {
+        "node": node, "kind": str(kind), "x": float(layout.x[node]), "y": float(layout.y[node]),
+        "size": float(max(result.influence[node], 0.0)) if kind != LOGIT else float(_logit_size(result, node)),
+        "name": isolated(legible(node_label(result, node))),
+        "label": isolated(legible(label or group or "none")),
+        "told": _told(result, node),
+        "weight": "none" if weight is None else f"{number(weight[0])} {weight[1]}",
+        "sign": sign, "faded": bool(view.chosen is not None and sign == 0 and node != view.chosen),
+        "group": isolated(legible(group)),
+        "beside": _beside(result, node, view, group or label),
+    }  # fmt: skip
+
+
+def _logit_size(result: "GraphResult", node: int) -> float:
+    """A logit's weight in the target: nothing reads it, so no influence arrives at it."""
+    first = len(result.node_kind) - int((result.node_kind == LOGIT).sum())
+    return abs(float(result.logit_weights[node - first]))
+
+
+def _told(result: "GraphResult", node: int) -> str:
+    """The node's own number."""
+    kind = int(result.node_kind[node])
+    if kind == LOGIT:
+        probability = float(result.node_probability[node])
+        return "difference" if np.isnan(probability) else f"probability {number(probability)}"
+    if kind == FEATURE:
+        said = "" if result.node_expanded[node] else "; not expanded"
+        return f"activation {number(float(result.node_activation[node]))}{said}"
+    return {ERROR: "what the transcoder misses here", TOKEN: "embedding"}[kind]
+
+
+def _beside(result: "GraphResult", node: int, view: GraphView, name: str) -> str:
+    """The text that stands beside a node: logits always, others when they are pinned or chosen."""
+    if result.node_kind[node] == LOGIT:
+        text = node_label(result, node).removeprefix("logit ")
+    elif node in view.pinned or node == view.chosen:
+        text = name or node_name(result, node)
+    else:
+        return ""
+    shown = legible(text)
+    return isolated(shown if len(shown) <= LABELS else shown[: LABELS - 1] + "\u2026")
+
+
+def _edge_records(result: "GraphResult", layout: Layout, lines: Sequence[tuple[int, int]]) -> list[Record]:
+    shares = edge_shares(result)
+    top = max((float(shares[row, source]) for row, source in lines), default=1.0) or 1.0
+    return [
+        {**_edge(result, layout, row, source), "size": float(np.sqrt(shares[row, source] / top))}
+        for row, source in lines
+    ]
+
+
+def _edge(result: "GraphResult", layout: Layout, row: int, source: int) -> Record:
+    target = int(result.row_node[row])
+    return {
+        "from": source, "to": target, "value": float(result.edges[row, source]),
+        "x": float(layout.x[source]), "y": float(layout.y[source]),
+        "x2": float(layout.x[target]), "y2": float(layout.y[target]),
+    }  # fmt: skip
+
+
+def _chosen_edges(
+    result: "GraphResult", layout: Layout, chosen: int | None, edges: Bool[np.ndarray, "row node"]
+) -> list[Record]:
+    """Edges of the chosen node, the weakest first; width by size within its inputs and within its outputs."""
+    if chosen is None:
+        return []
+    found = []
+    for row, source in zip(*(part.tolist() for part in np.nonzero(edges)), strict=True):
+        target = int(result.row_node[row])
+        if chosen in (source, target) and np.isfinite([layout.x[source], layout.x[target]]).all():
+            found.append(_edge(result, layout, row, source))
+    for end in ("from", "to"):
+        side = [edge for edge in found if edge[end] == chosen]
+        top = max((abs(edge["value"]) for edge in side), default=0.0) or 1.0
+        for edge in side:
+            edge["size"] = abs(edge["value"]) / top
+    return sorted(found, key=lambda edge: edge["size"])
+
+
+# --- layers ---
+
+_SIGNED: Spec = {"condition": {"test": "datum.value < 0", "value": NEGATIVE}, "value": POSITIVE}
+
+
+def _edge_layers(x: Spec, y: Spec, *, faint: bool) -> list[Spec]:
+    ends = {"x": x, "y": y, "x2": {"field": "x2"}, "y2": {"field": "y2"}}
+    width = {
+        "field": "size", "type": "quantitative", "legend": None,
+        "scale": {"domain": [0, 1], "range": [0.3, 4], "clamp": True},
+    }  # fmt: skip
+    hovered = mark_layer("touching", "rule", look={"opacity": 0.85}, **ends, color=_SIGNED, strokeWidth=width)
+    return [
+        mark_layer("edges", "rule", "edge-faint" if faint else "edge", **ends, strokeWidth=width),
+        mark_layer("chosen_edges", "rule", look={"opacity": 0.85}, **ends, color=_SIGNED, strokeWidth=width),
+        {**hovered, "transform": [{"filter": {"param": "hover", "empty": False}}]},
+    ]
+
+
+def _node_layers(x: Spec, y: Spec, *, chosen: bool) -> list[Spec]:
+    kinds = [str(kind) for kind in range(len(KIND_NAMES))]
+    legend = {"title": None, "labelExpr": pick_expression(KIND_NAMES), "symbolOpacity": 1}
+    shape = name_channel("kind", scale={"domain": kinds, "range": list(SHAPES)}, legend=legend)
+    hue = name_channel("kind", scale={"domain": kinds, "range": list(HUES)}, legend=legend)
+    signs = [
+        {"test": "datum.sign > 0", "value": POSITIVE},
+        {"test": "datum.sign < 0", "value": NEGATIVE},
+    ]
+    size = {
+        "field": "size", "type": "quantitative", "legend": None,
+        "scale": {"type": "sqrt", "range": [26, 190], "zero": True},
+    }  # fmt: skip
+    told = [
+        shown_name("name", "node"), shown_name("label", "label"), shown_name("told", "its number"),
+        shown_number("size", "influence [share]"),
+        *([shown_name("weight", "edge")] if chosen else []),
+    ]  # fmt: skip
+    faded = {"condition": {"test": "datum.faded", "value": 0.28}, "value": 1}
+    dots = mark_layer(
+        "nodes", "point", look={"filled": True, "cursor": "pointer", "strokeWidth": 0},
+        x=x, y=y, shape=shape, color={"condition": signs, **hue}, size=size, opacity=faded, tooltip=told,
+    )  # fmt: skip
+    ring = {"filled": False, "size": 300}
+    above, left = {"dy": -12}, {"dx": -10, "align": "right", "baseline": "middle"}
+    places = {"x": x, "y": y, "text": {"field": "beside"}}
+    return [
+        {**dots, "params": [_nearest("cell", "click"), _nearest("hover", "pointerover")]},
+        mark_layer("pinned", "point", "pin", look=ring, x=x, y=y),
+        mark_layer("chosen", "point", "ring", look={"size": 420}, x=x, y=y),
+        *(
+            mark_layer(data, "text", style, look=look, **places)
+            for data, look in (("named", above), ("logits", left))
+            for style in ("text-halo", "value")
+        ),
+    ]
+
+
+def _nearest(name: str, event: str) -> Spec:
+    """A selection of the node that is nearest to the pointer: small nodes are hard to hit."""
+    select: Spec = {"type": "point", "fields": ["node"], "nearest": True, "toggle": False, "on": event}
+    if name == "hover":
+        select["clear"] = "pointerout"
+    return {"name": name, "select": select}
+
+
+def describe_graph(
+    result: "GraphResult",
+    nodes: Bool[np.ndarray, "node"],
+    edges: Bool[np.ndarray, "row node"],
+    view: GraphView | None = None,
+) -> str:
+    """The text alternative of `graph_drawing`."""
+    counts = [int((result.node_kind[nodes] == kind).sum()) for kind in range(len(KIND_NAMES))]
+    kinds = ", ".join(f"{count} {name}s" for count, name in zip(counts, KIND_NAMES, strict=True))
+    lines, total = drawn_edges(result, edges, 8)
+    told = "; ".join(
+        f"{node_label(result, source)} \u2192 {node_label(result, int(result.row_node[row]))} "
+        f"{number(float(result.edges[row, source]))}"
+        for row, source in reversed(lines)
+    )
+    chosen = "" if view is None or view.chosen is None else f" Chosen: {node_label(result, view.chosen)}."
+    return legible(
+        f"Attribution graph, tokens across, layers up: {kinds}; {total} edges, those with most influence first: "
+        f"{told or 'none'}.{chosen}"
+    )

@@ -1,0 +1,308 @@
+"""The figures of an attribution graph: the graph, one node, a reader's subgraph, heads of an edge, its test."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from mi_core.charts import feature_graph as charts
+from mi_core.charts import feature_graph_parts as parts_charts
+from mi_core.charts.feature_graph import GraphView, drawn_edges
+from mi_core.charts.text import legible, number
+from mi_core.exports.analysis_figure import analysis_figure
+from mi_core.exports.captions import model_sentence, quoted
+from mi_core.exports.figure import Figure
+from mi_core.transcoders.graph_groups import connections, edge_shares, grouped_edges, subgraph_parts
+from mi_core.transcoders.graph_names import KIND_NAMES, node_label, node_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mi_core.transcoders.graph_result import GraphResult
+    from mi_core.transcoders.graph_scores import Pruned, Scores
+
+REFERENCES = ("ameisen2025circuit", "dunefsky2024transcoders")
+ARRAYS = ("edges", "remainder", "row_value", "influence")
+
+GRAPH_READING = (
+    "Every dot is something that the transcoder sees at one token: an active feature, what the transcoder "
+    "misses (error), the token itself, or a logit. With attention patterns and the scales of all norms held "
+    "at their values on this prompt, the model between two dots is linear, so each dot adds a definite amount "
+    "to the pre-activation of every dot above it: that is the edge. Edges into a dot, the biases and what the "
+    "masked first token adds make up its pre-activation exactly. Lines are as wide as the share of the output's "
+    "influence that passes them; larger dots have more influence. Point anywhere to see the edges of the "
+    "nearest dot; click to keep them: blue adds, orange takes away. Pruning leaves out what carries little; it "
+    "changes no number. A graph says what the replacement model does on this prompt, with attention taken as "
+    "given: why a head attends where it does is not in it (Ameisen et al., 2025)."
+)
+NODE_READING = (
+    "What the node gets: the edges from other nodes into it, which together with the biases are its "
+    "pre-activation (features) or its logit, taken from the mean over the vocabulary. What it gives: its edges "
+    "into nodes that were expanded. Nothing is normalised; 0 = it adds nothing. Click a bar to see through which "
+    "heads an edge goes."
+)
+SUBGRAPH_READING = (
+    "Only pinned nodes; those of a group stand as one. A line is the sum of the edges from the members of one "
+    "to the members of the other; edges inside a group are left out. The two scores ask how much of the output "
+    "is explained when every feature that is not pinned counts as error. Replacement: the share of paths from "
+    "the logits that end at tokens instead of errors. Completeness: how much of the inputs of each node, by "
+    "influence, is not error."
+)
+LOADINGS_READING = (
+    "An edge between two tokens goes through attention. Each cell is the part of the edge that passes the head; "
+    "the part that passes no head stays at its own token. Through several heads on the way, paths are counted at "
+    "the last head before the target, so that the parts add up to the edge."
+)
+EFFECTS_READING = (
+    "Each point is a node taken away in the real model, with attention and norms free to react: across, the "
+    "change of the target that the graph predicts (minus the node's summed effect); up, the change that the "
+    "model shows. On the line the graph tells the truth."
+)
+
+
+def graph_figure(
+    result: "GraphResult",
+    pruned: "Pruned",
+    view: GraphView,
+    *,
+    thresholds: tuple[float, float],
+    scores: "Scores | None" = None,
+) -> Figure:
+    """The graph after pruning.
+
+    Args:
+        result: a graph.
+        pruned: what is kept.
+        view: chosen, pinned, grouped and named nodes.
+        thresholds: of nodes and of edges.
+        scores: of the whole graph, for the caption.
+    """
+    return _figure(
+        result,
+        "Attribution graph",
+        charts.graph_drawing(result, pruned.nodes, pruned.edges, view),
+        {"figure": "graph", "thresholds": list(thresholds), **_view(result, view)},
+        caption=[
+            _counts(result, pruned, thresholds),
+            _not_drawn(result, pruned),
+            _sum_rule(result),
+            "" if scores is None else _scores("The whole graph", scores),
+        ],
+        reading=GRAPH_READING,
+        description=charts.describe_graph(result, pruned.nodes, pruned.edges, view),
+        frame=lambda: edge_table(result, pruned.edges),
+    )
+
+
+def node_figure(result: "GraphResult", node: int, *, label: str = "", chosen: int | None = None) -> Figure:
+    """Inputs and outputs of one node; arguments as in `charts.feature_graph_parts.connection_bars`."""
+    found = connections(result, node)
+    name = node_label(result, node) + (f" \u201c{label}\u201d" if label else "")
+    sums = ""
+    if np.isfinite(found.value):
+        sums = (
+            f"Inputs + biases = {found.value - found.residual:.6g}, value {found.value:.6g}, residual "
+            f"{number(found.residual)}."
+        )
+    missing = (
+        "" if np.isfinite(found.value) else "Its inputs were not computed (it is not expanded, or has none)."
+    )
+    return _figure(
+        result,
+        f"What {legible(name)} gets and gives",
+        parts_charts.connection_bars(result, node, chosen=chosen),
+        {"figure": "node", "node": node_name(result, node)},
+        caption=[
+            f"Edges of {legible(name)}: {len(found.inputs):,} inputs, {len(found.outputs):,} outputs; the "
+            f"{parts_charts.LISTED} strongest of each have a bar. 0 = adds nothing.",
+            sums, missing,
+        ],
+        reading=NODE_READING,
+        description=parts_charts.describe_connections(result, node),
+        frame=lambda: connection_table(result, node),
+    )  # fmt: skip
+
+
+def subgraph_figure(result: "GraphResult", view: GraphView, scores: "Scores | None") -> Figure:
+    """The reader's own subgraph."""
+    parts = subgraph_parts(result, view.pinned, view.groups)
+    groups = sum(name is not None for name, _ in parts)
+    return _figure(
+        result,
+        "My subgraph",
+        parts_charts.subgraph_drawing(result, view),
+        {"figure": "subgraph", **_view(result, view)},
+        caption=[
+            f"{len(view.pinned)} pinned nodes in {len(parts)} places ({groups} groups); lines: sums of the edges "
+            "between them, 0 = not drawn.",
+            "" if scores is None else _scores("With every other feature counted as error", scores),
+        ],
+        reading=SUBGRAPH_READING,
+        description=parts_charts.describe_subgraph(result, view),
+        frame=lambda: subgraph_table(result, view),
+    )
+
+
+# --- tables ---
+
+
+def edge_table(result: "GraphResult", edges: Bool[np.ndarray, "row node"]) -> "pd.DataFrame":
+    """One row per edge, those with most influence first."""
+    import pandas as pd
+
+    lines, total = drawn_edges(result, edges, edges.size)
+    shares = edge_shares(result)
+    rows = [
+        {
+            **_end(result, "source", source), **_end(result, "target", int(result.row_node[row])),
+            "edge": float(result.edges[row, source]), "share of influence": float(shares[row, source]),
+        }
+        for row, source in reversed(lines)
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows)
+    assert len(frame) == total
+    return frame
+
+
+def _end(result: "GraphResult", which: str, node: int) -> dict[str, Any]:
+    return {
+        which: node_name(result, node),
+        f"{which} kind": KIND_NAMES[int(result.node_kind[node])],
+        f"{which} text": node_label(result, node),
+    }
+
+
+def connection_table(result: "GraphResult", node: int) -> "pd.DataFrame":
+    """One row per edge of a node, and what no node explains."""
+    import pandas as pd
+
+    found = connections(result, node)
+    sides = (
+        ("input", found.inputs.tolist(), found.input_edges.tolist()),
+        ("output", found.outputs.tolist(), found.output_edges.tolist()),
+    )
+    rows = [
+        {"side": side, "node": node_name(result, other), "text": node_label(result, other), "edge": weight}
+        for side, others, weights in sides
+        for other, weight in zip(others, weights, strict=True)
+    ]
+    if np.isfinite(found.value):
+        rows += [
+            {"side": side, "node": "", "text": "", "edge": value}
+            for side, value in (
+                ("remainder", found.remainder),
+                ("residual", found.residual),
+                ("all", found.value),
+            )
+        ]
+    return pd.DataFrame(rows)
+
+
+def subgraph_table(result: "GraphResult", view: GraphView) -> "pd.DataFrame":
+    """One row per line of the subgraph."""
+    import pandas as pd
+
+    parts = subgraph_parts(result, view.pinned, view.groups)
+    sums = grouped_edges(result, [nodes for _, nodes in parts])
+    names = [parts_charts.part_name(result, part, view) for part in parts]
+    members = [" ".join(node_name(result, node) for node in nodes) for _, nodes in parts]
+    rows = [
+        {
+            "source": names[source], "source nodes": members[source],
+            "target": names[target], "target nodes": members[target], "sum of edges": float(sums[target, source]),
+        }
+        for target, source in zip(*(part.tolist() for part in np.nonzero(sums)), strict=True)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+# --- words ---
+
+
+def _counts(result: "GraphResult", pruned: "Pruned", thresholds: tuple[float, float]) -> str:
+    kept, everyone = int(pruned.nodes.sum()), len(result.node_kind)
+    edges, all_edges = int(pruned.edges.sum()), int((result.edges != 0).sum())
+    rest = int(((result.node_kind == 0) & ~result.node_expanded).sum())
+    budget = (
+        f" {rest:,} features were not expanded: their inputs were not computed, and they carry least."
+        if rest
+        else ""
+    )
+    return (
+        f"Shown: {kept:,} of {everyone:,} nodes ({100 * thresholds[0]:.4g} % of the influence) and {edges:,} of "
+        f"{all_edges:,} edges ({100 * thresholds[1]:.4g} %).{budget}"
+    )
+
+
+def _not_drawn(result: "GraphResult", pruned: "Pruned") -> str:
+    total = int(pruned.edges.sum())
+    most = charts.MOST_EDGES
+    return (
+        "" if total <= most else f"Only the {most:,} edges with most influence are drawn; the table has all."
+    )
+
+
+def _sum_rule(result: "GraphResult") -> str:
+    sizes = np.maximum(np.abs(result.row_value), 1e-12)
+    worst = float(np.abs(result.residual).max(initial=0.0))
+    relative = float((np.abs(result.residual) / sizes).max(initial=0.0))
+    return (
+        f"Sum rule: edges + biases = pre-activation in {len(result.row_node):,} rows, largest residual "
+        f"{number(worst)} ({number(relative)} of the value)."
+    )
+
+
+def _scores(what: str, scores: "Scores") -> str:
+    return (
+        f"{what}: replacement score {number(scores.replacement)}, completeness {number(scores.completeness)} "
+        "(1 = no error)."
+    )
+
+
+def _view(result: "GraphResult", view: GraphView) -> dict[str, Any]:
+    return {
+        "chosen": None if view.chosen is None else node_name(result, view.chosen),
+        "pinned": [node_name(result, node) for node in view.pinned],
+        "groups": {name: [node_name(result, node) for node in nodes] for name, nodes in view.groups.items()},
+        "labels": {
+            node_name(result, node): text for node, text in view.labels.items() if node in view.pinned
+        },
+    }
+
+
+def _what(result: "GraphResult") -> str:
+    targets = ", ".join(legible(name) for name in result.target_names[:5])
+    more = "" if len(result.target_names) <= 5 else f" and {len(result.target_names) - 5} more"
+    return (
+        f"Attribution graph of {quoted(result.inputs.prompt)} for {targets}{more} at the last token, n = 1 prompt; "
+        "attention patterns and norm scales frozen, edges in units of the pre-activation or logit they add to."
+    )
+
+
+def _figure(
+    result: "GraphResult",
+    title: str,
+    spec: Mapping[str, Any],
+    view: Mapping[str, Any],
+    *,
+    caption: Sequence[str],
+    reading: str,
+    description: str,
+    frame: Any,
+) -> Figure:
+    said = [_what(result), *caption, model_sentence(result.provenance)]
+    return analysis_figure(
+        result,
+        analysis="attribution_graph",
+        title=title,
+        spec=spec,
+        view=view,
+        caption=" ".join(one for one in said if one),
+        how_to_read=reading,
+        description=description,
+        frame=frame,
+        references=REFERENCES,
+        function="attribution_graph",
+        arrays=ARRAYS,
+    )
