@@ -48,6 +48,8 @@ def draw_features() -> None:
     """Chooser and fit above, then the open tab."""
     st.session_state[_ASKED] = _draw_top()
     words = [word for word in TABS if find_spec(_DRAW[word][0]) is not None]
+    if not words:
+        return
     tabs = st.tabs([TABS[word] for word in words], key="features_tabs", on_change="rerun")
     for word, tab in zip(words, tabs, strict=True):
         with tab:
