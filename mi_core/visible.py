@@ -111,6 +111,22 @@ class PieceReader:
             return visible(piece.replace("▁", " ") if byte is None else byte)
         return visible(piece)
 
+    def text(self, token_id: int, piece: str | None) -> str:
+        """What a token adds to a text, spaces and line breaks as they are, for files that others read.
+
+        Bytes that are no whole UTF-8 character are written like `\\xe2`, as circuit-tracer's viewer joins them.
+        """
+        if token_id in self.verbatim:
+            return self.verbatim[token_id]
+        if piece is None:
+            return ""
+        if self.style == "bytes" and all(letter in _BYTE_OF_LETTER for letter in piece):
+            return bytes(_BYTE_OF_LETTER[letter] for letter in piece).decode("utf-8", "backslashreplace")
+        if self.style == "metaspace":
+            byte = _fallback_byte(piece)
+            return piece.replace("▁", " ") if byte is None else byte.decode("utf-8", "backslashreplace")
+        return piece
+
 
 def _fallback_byte(piece: str) -> bytes | None:
     """The byte of a piece like `<0xE2>`, or None."""
