@@ -21,7 +21,14 @@ if TYPE_CHECKING:
         reconstruct,
         written_values,
     )
+    from mi_core.transcoders.feature_vector import feature_vector
     from mi_core.transcoders.names import Feature, FeatureAt, parse_feature, parse_features
+    from mi_core.transcoders.planning_files import planning_to_candle_mi, read_planning
+    from mi_core.transcoders.planning_inputs import FeatureRoutingInputs, PlanningInputs
+    from mi_core.transcoders.planning_pick import PlanningPickInputs, PlanningPickResult
+    from mi_core.transcoders.planning_pick_run import planning_features
+    from mi_core.transcoders.planning_result import PlanningResult
+    from mi_core.transcoders.planning_run import planning
     from mi_core.transcoders.probe_files import candle_json, read_candle_json
     from mi_core.transcoders.probe_inputs import CltProbeInputs
     from mi_core.transcoders.probe_result import CltProbeResult
@@ -29,10 +36,45 @@ if TYPE_CHECKING:
     from mi_core.transcoders.prompt_inputs import FeaturesOnPromptInputs
     from mi_core.transcoders.prompt_result import FeaturesOnPromptResult
     from mi_core.transcoders.prompt_run import features_on_prompt
+    from mi_core.transcoders.routing_files import read_routing, routing_to_candle_mi
+    from mi_core.transcoders.routing_result import FeatureRoutingResult
+    from mi_core.transcoders.routing_run import feature_routing
     from mi_core.transcoders.store import FoundTranscoder, found_transcoders, load_transcoder
     from mi_core.transcoders.transcoder import Encoder, Hook, Source, Transcoder
+    from mi_core.transcoders.weights_inputs import FeatureNeighboursInputs, FeatureWeightsInputs
+    from mi_core.transcoders.weights_neighbours_result import FeatureNeighboursResult
+    from mi_core.transcoders.weights_neighbours_run import feature_neighbours
+    from mi_core.transcoders.weights_result import FeatureWeightsResult
+    from mi_core.transcoders.weights_run import feature_weights
+    from mi_core.transcoders.words_inputs import WordSearchInputs
+    from mi_core.transcoders.words_result import WordHit, WordSearchResult
+    from mi_core.transcoders.words_run import word_search
 
 _HOMES = {
+    "FeatureNeighboursInputs": "mi_core.transcoders.weights_inputs",
+    "FeatureWeightsInputs": "mi_core.transcoders.weights_inputs",
+    "FeatureNeighboursResult": "mi_core.transcoders.weights_neighbours_result",
+    "feature_neighbours": "mi_core.transcoders.weights_neighbours_run",
+    "FeatureWeightsResult": "mi_core.transcoders.weights_result",
+    "feature_weights": "mi_core.transcoders.weights_run",
+    "WordSearchInputs": "mi_core.transcoders.words_inputs",
+    "WordHit": "mi_core.transcoders.words_result",
+    "WordSearchResult": "mi_core.transcoders.words_result",
+    "word_search": "mi_core.transcoders.words_run",
+    "routing_to_candle_mi": "mi_core.transcoders.routing_files",
+    "read_routing": "mi_core.transcoders.routing_files",
+    "read_planning": "mi_core.transcoders.planning_files",
+    "planning_to_candle_mi": "mi_core.transcoders.planning_files",
+    "planning_features": "mi_core.transcoders.planning_pick_run",
+    "planning": "mi_core.transcoders.planning_run",
+    "feature_vector": "mi_core.transcoders.feature_vector",
+    "feature_routing": "mi_core.transcoders.routing_run",
+    "PlanningResult": "mi_core.transcoders.planning_result",
+    "PlanningPickResult": "mi_core.transcoders.planning_pick",
+    "PlanningPickInputs": "mi_core.transcoders.planning_pick",
+    "PlanningInputs": "mi_core.transcoders.planning_inputs",
+    "FeatureRoutingResult": "mi_core.transcoders.routing_result",
+    "FeatureRoutingInputs": "mi_core.transcoders.planning_inputs",
     "features_on_prompt": "mi_core.transcoders.prompt_run",
     "FeaturesOnPromptResult": "mi_core.transcoders.prompt_result",
     "FeaturesOnPromptInputs": "mi_core.transcoders.prompt_inputs",
@@ -69,16 +111,33 @@ __all__ = [
     "Encoder",
     "Feature",
     "FeatureAt",
+    "FeatureNeighboursInputs",
+    "FeatureNeighboursResult",
+    "FeatureRoutingInputs",
+    "FeatureRoutingResult",
+    "FeatureWeightsInputs",
+    "FeatureWeightsResult",
     "FeaturesOnPromptInputs",
     "FeaturesOnPromptResult",
     "Fit",
     "FoundTranscoder",
     "Hook",
+    "PlanningInputs",
+    "PlanningPickInputs",
+    "PlanningPickResult",
+    "PlanningResult",
     "Source",
     "Transcoder",
+    "WordHit",
+    "WordSearchInputs",
+    "WordSearchResult",
     "active_features",
     "candle_json",
     "clt_probe",
+    "feature_neighbours",
+    "feature_routing",
+    "feature_vector",
+    "feature_weights",
     "features_on_prompt",
     "fit",
     "found_transcoders",
@@ -86,9 +145,16 @@ __all__ = [
     "masked_positions",
     "parse_feature",
     "parse_features",
+    "planning",
+    "planning_features",
+    "planning_to_candle_mi",
     "read_candle_json",
+    "read_planning",
+    "read_routing",
     "read_values",
     "reconstruct",
+    "routing_to_candle_mi",
+    "word_search",
     "written_values",
 ]
 
