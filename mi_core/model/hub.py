@@ -69,7 +69,7 @@ def hub_size(name: str, revision: str | None = None, *, endpoint: str | None = N
     _check_id(name, revision)
     from huggingface_hub import HfApi
 
-    with _explained(name, revision, endpoint):
+    with hub_errors(name, revision, endpoint):
         info = HfApi(endpoint=endpoint).model_info(
             name, revision=revision, files_metadata=True, timeout=TIMEOUT_SECONDS
         )
@@ -169,14 +169,14 @@ def _fetch(
     total = max(1, size.bytes)
 
     def work(on_bytes: Callable[[int], None]) -> str:
-        with _explained(size.name, revision, endpoint):
+        with hub_errors(size.name, revision, endpoint):
             return hf_hub_download(
                 size.name,
                 file,
                 revision=revision,
                 cache_dir=cache,
                 endpoint=endpoint,
-                tqdm_class=_counting_bar(on_bytes),
+                tqdm_class=counting_bar(on_bytes),
             )
 
     def tell(done: int) -> None:
@@ -188,7 +188,7 @@ def _fetch(
     return Path(watch(work, tell)).parent
 
 
-def _counting_bar(on_bytes: Callable[[int], None]) -> type:
+def counting_bar(on_bytes: Callable[[int], None]) -> type:
     """A progress bar that draws nothing and counts; the hub's library takes one by class."""
     from tqdm.auto import tqdm
 
@@ -211,8 +211,8 @@ def _counting_bar(on_bytes: Callable[[int], None]) -> type:
 
 
 @contextmanager
-def _explained(name: str, revision: str | None, endpoint: str | None) -> Iterator[None]:
-    """Turn the hub's errors into sentences."""
+def hub_errors(name: str, revision: str | None, endpoint: str | None) -> Iterator[None]:
+    """Turn the errors of the hub's library into `ModelError`s: "gated", "missing" or "offline"."""
     from huggingface_hub import errors
 
     try:

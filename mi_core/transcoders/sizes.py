@@ -1,0 +1,83 @@
+"""What a transcoder takes in memory; told from its headers, before any of it is taken.
+
+Memory = encoders as stored (those used lately, at most `RESIDENT_BYTES` together; one that is larger alone is
+kept alone) + the float32 pieces that are worked on (`CHUNK_BYTES`) + a piece that is being read.
+"""
+
+from dataclasses import dataclass
+
+from mi_core.transcoders.folder import Folder
+from mi_core.transcoders.formats_parts import FileSource, Parts, Tensors, Where
+from mi_core.transcoders.sources_tensors import PIECE_BYTES
+from mi_core.transcoders.transcoder import CHUNK_BYTES, RESIDENT_BYTES, Transcoder
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a transcoder takes in memory when it is used, in bytes.
+
+    Attributes:
+        encoders: all encoders as stored.
+        resident: what of them is kept at once.
+        largest: the largest single encoder.
+        working: float32 pieces and reading.
+        row: decoder rows of one feature of the first layer, as stored.
+    """
+
+    encoders: int
+    resident: int
+    largest: int
+    working: int
+    row: int
+
+    @property
+    def promised(self) -> int:
+        """The most that it takes on top of the model."""
+        return self.resident + self.working
+
+
+def memory_of(parts: Parts, tensors: Tensors) -> Memory:
+    """What a transcoder will take, from its headers."""
+
+    def stored(where: Where | None) -> int:
+        return 0 if where is None else tensors.of(where).stored(where.key).bytes
+
+    sizes = []
+    for part in parts.layers.values():
+        small = sum(
+            2 * stored(one) for one in (part.b_enc, part.threshold, part.centre)
+        )  # float32 of bfloat16
+        sizes.append(stored(part.encoder) + small)
+    total, largest = sum(sizes), max(sizes)
+    # The new encoder is made before the oldest one leaves.
+    resident = total if total <= RESIDENT_BYTES else RESIDENT_BYTES + largest
+    piece = min(CHUNK_BYTES, 2 * max(n * parts.d_model * 4 for n in parts.n_features.values()))
+    first = parts.layers[min(parts.layers)].decoder
+    row = 0
+    if first is not None:
+        row = tensors.of(first).stored(first.key).bytes // parts.n_features[min(parts.layers)]
+    return Memory(total, resident, largest, piece + min(PIECE_BYTES, largest), row)
+
+
+def memory_needed(transcoder: Transcoder) -> Memory | None:
+    """The same of an opened transcoder; None for one that has no files."""
+    source = transcoder.source
+    return memory_of(source.parts, source.tensors) if isinstance(source, FileSource) else None
+
+
+def folder_of(transcoder: Transcoder) -> Folder | None:
+    """The files of a transcoder; None for one that has none."""
+    source = transcoder.source
+    return source.tensors.folder if isinstance(source, FileSource) else None
+
+
+def decoder_bytes_of(parts: Parts, tensors: Tensors) -> int:
+    """Size of all decoders as stored."""
+    decoders = [part.decoder for part in parts.layers.values() if part.decoder is not None]
+    return sum(tensors.of(one).stored(one.key).bytes for one in decoders)
+
+
+def decoders_are_here(parts: Parts, folder: Folder) -> bool:
+    """Whether all decoders can be read without a network."""
+    decoders = [part.decoder for part in parts.layers.values() if part.decoder is not None]
+    return all((one.folder or folder).here(one.file) for one in decoders)
