@@ -1,7 +1,7 @@
 """The attribution graph drawn: tokens across, layers up, edges as wide as the influence that passes them.
 
-Pointing finds the nearest node and shows its edges inside the browser; a click chooses a node. Nodes are keyed
-by their index, never by a text.
+Pointing finds the nearest node and shows its edges inside the browser; a click chooses a node. Nodes are
+keyed by their index, never by a text.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,6 +28,7 @@ from mi_core.transcoders.graph_names import (
     KIND_NAMES,
     LOGIT,
     TOKEN,
+    first_logit,
     node_label,
     node_name,
 )
@@ -128,10 +129,11 @@ def graph_drawing(
 def _axes(result: "GraphResult", layout: Layout) -> tuple[Spec, Spec]:
     """Tokens across and layers up: places are numbers, names are looked up, so equal tokens stay apart."""
     tokens = [f"{at} {isolated(legible(result.tokens[at].visible))}" for at in layout.positions]
+    tilted = {"labelAngle": -40, "labelAlign": "right", "labelLimit": 90}
     across: Spec = {
         "title": "Token", "values": list(layout.centres), "grid": False, "labelOverlap": False,
         "labelExpr": _name_at(layout.centres, tokens),
-        **({"labelAngle": -40, "labelAlign": "right", "labelLimit": 90} if len(tokens) >= TILTED_FROM else {}),
+        **(tilted if len(tokens) >= TILTED_FROM else {}),
     }  # fmt: skip
     up: Spec = {
         "title": "Layer", "values": list(layout.rows), "grid": False, "labelOverlap": False,
@@ -177,7 +179,7 @@ def _node_record(
     sign = 0 if weight is None or node == view.chosen else (1 if weight[0] > 0 else -1)
     return {
         "node": node, "kind": str(kind), "x": float(layout.x[node]), "y": float(layout.y[node]),
-        "size": float(max(result.influence[node], 0.0)) if kind != LOGIT else float(_logit_size(result, node)),
+        "size": _size(result, node),
         "name": isolated(legible(node_label(result, node))),
         "label": isolated(legible(label or group or "none")),
         "told": _told(result, node),
@@ -188,10 +190,11 @@ def _node_record(
     }  # fmt: skip
 
 
-def _logit_size(result: "GraphResult", node: int) -> float:
-    """A logit's weight in the target: nothing reads it, so no influence arrives at it."""
-    first = len(result.node_kind) - int((result.node_kind == LOGIT).sum())
-    return abs(float(result.logit_weights[node - first]))
+def _size(result: "GraphResult", node: int) -> float:
+    """Influence; a logit's weight in the target, because nothing reads it and no influence arrives there."""
+    if result.node_kind[node] == LOGIT:
+        return abs(float(result.logit_weights[node - first_logit(result)]))
+    return max(float(result.influence[node]), 0.0)
 
 
 def _told(result: "GraphResult", node: int) -> str:
@@ -337,6 +340,6 @@ def describe_graph(
     )
     chosen = "" if view is None or view.chosen is None else f" Chosen: {node_label(result, view.chosen)}."
     return legible(
-        f"Attribution graph, tokens across, layers up: {kinds}; {total} edges, those with most influence first: "
-        f"{told or 'none'}.{chosen}"
+        f"Attribution graph, tokens across, layers up: {kinds}; {total} edges, those with most influence "
+        f"first: {told or 'none'}.{chosen}"
     )

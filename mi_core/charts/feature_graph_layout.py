@@ -1,8 +1,8 @@
-"""Where the nodes of an attribution graph stand: a column per token, a row per layer, nobody on top of another.
+"""Where the nodes of an attribution graph stand: a column per token, a row per layer, none on another.
 
-A cell (token, layer) holds its nodes beside each other; where many meet, in several lines, so that a busy token
-does not press all others together. Logits stand below each other, because each has its name beside it. Widths are
-shares of the figure's width, heights are pixels.
+A cell (token, layer) holds its nodes beside each other; where many meet, in several lines, so that a busy
+token does not press all others together. Logits stand below each other, because each has its name beside it.
+Widths are shares of the figure's width, heights are pixels.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Parts of an attribution graph: a reader's own subgraph with supernodes, and one node's inputs and outputs."""
+"""Parts of an attribution graph: a reader's own subgraph with supernodes, and one node's edges."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -176,7 +176,8 @@ def _layers(x: Spec, y: Spec) -> list[Spec]:
     )
     dots = mark_layer(
         "nodes", "point", look={"filled": True, "size": 150, "opacity": 1, "cursor": "pointer"},
-        x=x, y=y, shape=shape, color=hue, tooltip=[shown_name("name", "node"), shown_name("members", "members")],
+        x=x, y=y, shape=shape, color=hue,
+        tooltip=[shown_name("name", "node"), shown_name("members", "members")],
     )  # fmt: skip
     beside = {"dx": 10, "align": "left", "baseline": "middle"}
     words = {"x": x, "y": y, "text": {"field": "short"}}

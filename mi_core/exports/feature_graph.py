@@ -1,4 +1,4 @@
-"""The figures of an attribution graph: the graph, one node, a reader's subgraph, heads of an edge, its test."""
+"""The figures of an attribution graph: the graph, one node, a reader's own subgraph."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -27,37 +27,28 @@ ARRAYS = ("edges", "remainder", "row_value", "influence")
 
 GRAPH_READING = (
     "Every dot is something that the transcoder sees at one token: an active feature, what the transcoder "
-    "misses (error), the token itself, or a logit. With attention patterns and the scales of all norms held "
-    "at their values on this prompt, the model between two dots is linear, so each dot adds a definite amount "
-    "to the pre-activation of every dot above it: that is the edge. Edges into a dot, the biases and what the "
-    "masked first token adds make up its pre-activation exactly. Lines are as wide as the share of the output's "
-    "influence that passes them; larger dots have more influence. Point anywhere to see the edges of the "
-    "nearest dot; click to keep them: blue adds, orange takes away. Pruning leaves out what carries little; it "
-    "changes no number. A graph says what the replacement model does on this prompt, with attention taken as "
-    "given: why a head attends where it does is not in it (Ameisen et al., 2025)."
+    "misses (error), the token itself, or a logit. With attention patterns and the scales of all norms "
+    "held at their values on this prompt, the model between two dots is linear, so each dot adds a "
+    "definite amount to the pre-activation of every dot above it: that is the edge. Edges into a dot, the "
+    "biases and what the masked first token adds make up its pre-activation exactly. Lines are as wide as "
+    "the share of the output's influence that passes them; larger dots have more influence. Point anywhere "
+    "to see the edges of the nearest dot; click to keep them: blue adds, orange takes away. Pruning leaves "
+    "out what carries little; it changes no number. A graph says what the replacement model does on this "
+    "prompt, with attention taken as given: why a head attends where it does is not in it (Ameisen et al., "
+    "2025)."
 )
 NODE_READING = (
     "What the node gets: the edges from other nodes into it, which together with the biases are its "
-    "pre-activation (features) or its logit, taken from the mean over the vocabulary. What it gives: its edges "
-    "into nodes that were expanded. Nothing is normalised; 0 = it adds nothing. Click a bar to see through which "
-    "heads an edge goes."
+    "pre-activation (features) or its logit, taken from the mean over the vocabulary. What it gives: its "
+    "edges into nodes that were expanded. Nothing is normalised; 0 = it adds nothing. Click a bar to see "
+    "through which heads an edge goes."
 )
 SUBGRAPH_READING = (
-    "Only pinned nodes; those of a group stand as one. A line is the sum of the edges from the members of one "
-    "to the members of the other; edges inside a group are left out. The two scores ask how much of the output "
-    "is explained when every feature that is not pinned counts as error. Replacement: the share of paths from "
-    "the logits that end at tokens instead of errors. Completeness: how much of the inputs of each node, by "
-    "influence, is not error."
-)
-LOADINGS_READING = (
-    "An edge between two tokens goes through attention. Each cell is the part of the edge that passes the head; "
-    "the part that passes no head stays at its own token. Through several heads on the way, paths are counted at "
-    "the last head before the target, so that the parts add up to the edge."
-)
-EFFECTS_READING = (
-    "Each point is a node taken away in the real model, with attention and norms free to react: across, the "
-    "change of the target that the graph predicts (minus the node's summed effect); up, the change that the "
-    "model shows. On the line the graph tells the truth."
+    "Only pinned nodes; those of a group stand as one. A line is the sum of the edges from the members of "
+    "one to the members of the other; edges inside a group are left out. The two scores ask how much of "
+    "the output is explained when every feature that is not pinned counts as error. Replacement: the share "
+    "of paths from the logits that end at tokens instead of errors. Completeness: how much of the inputs "
+    "of each node, by influence, is not error."
 )
 
 
@@ -134,8 +125,8 @@ def subgraph_figure(result: "GraphResult", view: GraphView, scores: "Scores | No
         parts_charts.subgraph_drawing(result, view),
         {"figure": "subgraph", **_view(result, view)},
         caption=[
-            f"{len(view.pinned)} pinned nodes in {len(parts)} places ({groups} groups); lines: sums of the edges "
-            "between them, 0 = not drawn.",
+            f"{len(view.pinned)} pinned nodes in {len(parts)} places ({groups} groups); lines: sums of the "
+            "edges between them, 0 = not drawn.",
             "" if scores is None else _scores("With every other feature counted as error", scores),
         ],
         reading=SUBGRAPH_READING,
@@ -151,7 +142,7 @@ def edge_table(result: "GraphResult", edges: Bool[np.ndarray, "row node"]) -> "p
     """One row per edge, those with most influence first."""
     import pandas as pd
 
-    lines, total = drawn_edges(result, edges, edges.size)
+    lines, _ = drawn_edges(result, edges, edges.size)
     shares = edge_shares(result)
     rows = [
         {
@@ -160,9 +151,7 @@ def edge_table(result: "GraphResult", edges: Bool[np.ndarray, "row node"]) -> "p
         }
         for row, source in reversed(lines)
     ]  # fmt: skip
-    frame = pd.DataFrame(rows)
-    assert len(frame) == total
-    return frame
+    return pd.DataFrame(rows)
 
 
 def _end(result: "GraphResult", which: str, node: int) -> dict[str, Any]:
@@ -210,7 +199,8 @@ def subgraph_table(result: "GraphResult", view: GraphView) -> "pd.DataFrame":
     rows = [
         {
             "source": names[source], "source nodes": members[source],
-            "target": names[target], "target nodes": members[target], "sum of edges": float(sums[target, source]),
+            "target": names[target], "target nodes": members[target],
+            "sum of edges": float(sums[target, source]),
         }
         for target, source in zip(*(part.tolist() for part in np.nonzero(sums)), strict=True)
     ]  # fmt: skip
@@ -230,8 +220,8 @@ def _counts(result: "GraphResult", pruned: "Pruned", thresholds: tuple[float, fl
         else ""
     )
     return (
-        f"Shown: {kept:,} of {everyone:,} nodes ({100 * thresholds[0]:.4g} % of the influence) and {edges:,} of "
-        f"{all_edges:,} edges ({100 * thresholds[1]:.4g} %).{budget}"
+        f"Shown: {kept:,} of {everyone:,} nodes ({100 * thresholds[0]:.4g} % of the influence) and "
+        f"{edges:,} of {all_edges:,} edges ({100 * thresholds[1]:.4g} %).{budget}"
     )
 
 
@@ -275,8 +265,9 @@ def _what(result: "GraphResult") -> str:
     targets = ", ".join(legible(name) for name in result.target_names[:5])
     more = "" if len(result.target_names) <= 5 else f" and {len(result.target_names) - 5} more"
     return (
-        f"Attribution graph of {quoted(result.inputs.prompt)} for {targets}{more} at the last token, n = 1 prompt; "
-        "attention patterns and norm scales frozen, edges in units of the pre-activation or logit they add to."
+        f"Attribution graph of {quoted(result.inputs.prompt)} for {targets}{more} at the last token, n = 1 "
+        "prompt; attention patterns and norm scales frozen, edges in units of the pre-activation or logit "
+        "they add to."
     )
 
 

@@ -62,7 +62,7 @@ def node_label(result: "GraphResult", index: int) -> str:
 
 
 def found_nodes(result: "GraphResult", names: Iterable[str]) -> tuple[list[int], list[str]]:
-    """Indices of named nodes, and the names that this graph does not have, each once and in the order given."""
+    """Indices of named nodes, and the names that this graph lacks; each once, in the order given."""
     places = {name: index for index, name in enumerate(node_names(result))}
     wanted = list(dict.fromkeys(names))
     return [places[name] for name in wanted if name in places], [n for n in wanted if n not in places]

@@ -1,0 +1,172 @@
+"""The user's own subgraph with its live scores, and the test of the graph against the real model."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from mi_core.transcoders.graph_names import LOGIT, node_label, node_name
+from pages.shared.boundary import show_error
+from pages.shared.feature_graph_fields import FREEZE, FREEZES, TEST
+from pages.shared.feature_graph_state import (
+    PROBLEM,
+    choose_node,
+    clear_pins,
+    drop_group,
+    groups,
+    make_group,
+    pinned_nodes,
+)
+from pages.shared.feature_graph_text import GRAPH_FORMULA
+from pages.shared.features_page import FeaturesAsked
+from pages.shared.figure_card import figure_card
+from pages.shared.instant import draw_warnings, instant, pass_seconds
+from pages.shared.text import code, plain
+
+if TYPE_CHECKING:
+    from mi_core.transcoders.graph_effects import GraphEffectsInputs, GraphEffectsResult
+    from mi_core.transcoders.graph_inputs import GraphInputs
+    from mi_core.transcoders.graph_result import GraphResult
+    from mi_core.transcoders.graph_scores import Pruned
+
+    from mi_core.charts.feature_graph import GraphView
+    from mi_core.model.model import LoadedModel
+
+
+def draw_subgraph(result: GraphResult, view: GraphView) -> None:
+    """Pinned nodes, groups, scores and their drawing."""
+    st.subheader("My subgraph")
+    _, missing = pinned_nodes(result)
+    if missing:
+        st.warning(
+            f"Not in this graph, so left out: {', '.join(plain(name) for name in missing[:10])}.",
+            icon=":material/link_off:",
+        )
+    if not view.pinned:
+        st.markdown(
+            ":material/push_pin: **Pin nodes** of the graph, or features on any tab: they make your own "
+            "subgraph, with scores that say how much of the output it explains."
+        )
+        return
+    _draw_scores(result, view)
+    _draw_groups(result, view)
+    from mi_core.charts.feature_graph_parts import subgraph_parts
+    from mi_core.exports.feature_graph import subgraph_figure
+    from mi_core.transcoders import subgraph_scores
+
+    parts = subgraph_parts(result, view.pinned, view.groups)
+
+    def choose(cell: dict[str, Any]) -> None:
+        part = cell.get("part")
+        if isinstance(part, int) and 0 <= part < len(parts):
+            choose_node(result, parts[part][1][0])
+
+    figure = subgraph_figure(result, view, subgraph_scores(result, view.pinned))
+    figure_card("feature_subgraph", figure, on_cell=choose, formula=GRAPH_FORMULA)
+
+
+def _draw_scores(result: GraphResult, view: GraphView) -> None:
+    from mi_core.charts.text import number
+    from mi_core.transcoders import scores, subgraph_scores
+
+    mine, whole = subgraph_scores(result, view.pinned), scores(result)
+    with st.container(horizontal=True, gap="medium", vertical_alignment="center", key="graph_my_scores"):
+        st.metric("Pinned nodes", f"{len(view.pinned):,}", width="content")
+        for name, value, all_of_it in (
+            ("Replacement score of mine", mine.replacement, whole.replacement),
+            ("Completeness of mine", mine.completeness, whole.completeness),
+        ):
+            st.metric(
+                name, number(value), width="content",
+                help="With every feature that is not pinned counted as error. The whole graph: "
+                f"{number(all_of_it)}.",
+            )  # fmt: skip
+        st.button("Unpin all", icon=":material/clear_all:", key="graph_unpin_all", on_click=clear_pins)
+
+
+def _draw_groups(result: GraphResult, view: GraphView) -> None:
+    """Supernodes: a name for some of the pinned nodes."""
+    names = {node_name(result, node): node for node in view.pinned}
+    state = st.session_state
+    state["graph_group_nodes"] = [name for name in state.get("graph_group_nodes", []) if name in names]
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="graph_group_form"):
+        st.multiselect(
+            "Group these", list(names), key="graph_group_nodes", width=420, placeholder="pinned nodes",
+            format_func=lambda name: _called(result, names[name], view) if name in names else name,
+        )  # fmt: skip
+        st.text_input("as", key="graph_group_name", width=200, placeholder="name", max_chars=80)
+        st.button("Group", icon=":material/workspaces:", key="graph_make_group", on_click=make_group)
+    problem = state.pop(PROBLEM, None)
+    if problem is not None:
+        show_error(problem)
+    made = groups()
+    if made:
+        with st.container(horizontal=True, gap="small", key="graph_groups_row"):
+            for index, group in enumerate(made):
+                st.button(
+                    f"Ungroup {code(group.name, 30)} ({len(group.nodes)})", icon=":material/close:",
+                    key=f"graph_ungroup_{index}", on_click=drop_group, args=(group.name,),
+                )  # fmt: skip
+
+
+def _called(result: GraphResult, node: int, view: GraphView) -> str:
+    label = view.labels.get(node, "")
+    return node_label(result, node) + (f" \u201c{label}\u201d" if label else "")
+
+
+# --- the test ---
+
+
+def draw_effects(result: GraphResult, pruned: Pruned, asked: FeaturesAsked, inputs: GraphInputs) -> None:
+    """Predicted against actual effects of every shown node, when asked for."""
+    st.subheader("Does the model agree?")
+    with st.container(horizontal=True, gap="medium", vertical_alignment="center", key="graph_test_row"):
+        st.toggle(
+            "Take every shown node away in the real model", key=TEST,
+            help="One changed pass per node; the graph's prediction is compared with what the model does.",
+        )  # fmt: skip
+        if st.session_state[TEST]:
+            st.segmented_control(
+                "In the real model", list(FREEZES), format_func=FREEZES.__getitem__, key=FREEZE, required=True
+            )
+    if not st.session_state[TEST]:
+        return
+    names = tuple(node_name(result, node) for node in _tested(result, pruned))
+    effects: GraphEffectsResult | None = instant(
+        "graph_effects", _effects_inputs(inputs, names), _run_effects, "Test of the graph",
+        about=asked.asked.about, seconds=pass_seconds(asked.asked, passes=float(len(names))),
+    )  # type: ignore[arg-type]  # fmt: skip  # ready: there is a model
+    if effects is None:
+        return
+    from mi_core.exports.feature_graph_model import effects_figure
+
+    def choose(cell: dict[str, Any]) -> None:
+        index = cell.get("index")
+        if isinstance(index, int) and 0 <= index < len(names):
+            choose_node(result, _tested(result, pruned)[index])
+
+    draw_warnings(effects)
+    figure_card("graph_effects_card", effects_figure(effects), on_cell=choose, formula=GRAPH_FORMULA)
+
+
+def _tested(result: GraphResult, pruned: Pruned) -> list[int]:
+    """Every shown node that can be taken away."""
+    import numpy as np
+
+    return np.flatnonzero(pruned.nodes & (result.node_kind != LOGIT)).tolist()
+
+
+def _effects_inputs(inputs: GraphInputs, names: tuple[str, ...]) -> GraphEffectsInputs:
+    from mi_core.transcoders import GraphEffectsInputs
+
+    same = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
+    return GraphEffectsInputs(**same, nodes=names, freeze=st.session_state[FREEZE])
+
+
+def _run_effects(model: LoadedModel, inputs: GraphEffectsInputs, *, on_step: Any) -> GraphEffectsResult:
+    """Runs on the worker thread."""
+    from mi_core.transcoders import graph_effects
+
+    return graph_effects(model, inputs, on_step=on_step)
