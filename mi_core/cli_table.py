@@ -278,4 +278,19 @@ ANALYSES: dict[str, Analysis] = {
         },
         defaults={"vector": ""},
     ),
+    "planning": Analysis(
+        help="push features at one token after the other and read where the answer changes",
+        inputs="mi_core.transcoders:PlanningInputs",
+        function="mi_core.transcoders:planning",
+    ),
+    "planning-features": Analysis(
+        help="pick the features before a prompt's end that make it say its word",
+        inputs="mi_core.transcoders:PlanningPickInputs",
+        function="mi_core.transcoders:planning_features",
+    ),
+    "feature-routing": Analysis(
+        help="see which heads look at a token into which features are pushed",
+        inputs="mi_core.transcoders:FeatureRoutingInputs",
+        function="mi_core.transcoders:feature_routing",
+    ),
 }

@@ -179,6 +179,13 @@ BIBTEX: Mapping[str, str] = {
   year = {2025},
   url = {https://transformer-circuits.pub/2025/linebreaks/index.html}
 }""",
+    "lindsey2025biology": """@article{lindsey2025biology,
+  title = {On the Biology of a Large Language Model},
+  author = {Lindsey, Jack and Gurnee, Wes and Ameisen, Emmanuel and others},
+  journal = {Transformer Circuits Thread},
+  year = {2025},
+  url = {https://transformer-circuits.pub/2025/attribution-graphs/biology.html}
+}""",
     "ameisen2025circuit": """@article{ameisen2025circuit,
   title = {Circuit Tracing: Revealing Computational Graphs in Language Models},
   author = {Ameisen, Emmanuel and Lindsey, Jack and others},

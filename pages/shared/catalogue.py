@@ -14,6 +14,7 @@ from pages.shared import (
     attention_fields,
     attribution_fields,
     circuit_fields,
+    feature_planning_fields,
     features_fields,
     generation_fields,
     helix_fields,
@@ -151,7 +152,10 @@ PAGES = (
         "Features",
         ":material/hub:",
         "Which features does a transcoder see here, and what do they do?",
-        (*features_fields.FIELDS,),
+        (
+            *features_fields.FIELDS,
+            *feature_planning_fields.FIELDS,
+        ),
     ),
     PageCard(
         "help", "Help", "Learn", ":material/help:", "What do the figures mean, and what are their limits?"

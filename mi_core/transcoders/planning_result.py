@@ -1,0 +1,285 @@
+"""What the planning-in-poems experiment returns. CPU numpy."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mi_core.analyses.ablation_sweep_inputs import EFFECT_METRICS
+from mi_core.analyses.ablation_sweep_record import read_shared
+from mi_core.analyses.attribution_result import ReadToken
+from mi_core.analyses.causal_trace_parts import Check
+from mi_core.analyses.plain import damage_told, texts_from
+from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
+from mi_core.provenance import Provenance
+from mi_core.tokens import Token
+from mi_core.transcoders.planning_inputs import PlanningInputs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA, VERSION = "lantern/planning", 1
+METRICS = ("probability", "log_probability", "logit", "rank", "kl")
+"""What is read at the last position, in the order of the arrays' first axis."""
+ARRAYS = (
+    "baseline", "values", "direct", "random_features", "random_rotations", "distractor_probability",
+    "risen_before", "risen_after", "risen_rank", "ratio", "norms", "activations",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlanningResult:
+    """The answer's numbers with the features pushed at each token in turn, at each strength.
+
+    Attributes:
+        inputs: what was asked for.
+        provenance: model, versions; None for results that were made without our model (imported files).
+        transcoder: its name.
+        source: "lantern", or the tool whose file this was read from.
+        tokens: tokens of the prompt.
+        answer: the token that is read.
+        distractor: the token whose probability is read too, or None.
+        features: the listed features, injected ones first.
+        positions: tokens at which the features were pushed, one at a time.
+        baseline: [metric] without a push.
+        values: [metric, dose, position]; NaN where not run, or not in the file.
+        direct: [metric, dose] with the push at the output position reaching the final norm only: what every
+            later layer adds stays as in the baseline. NaN where not known.
+        random_features: [metric, draw, position] at `inputs.strength`, other features of the same layers in
+            place of the injected ones, the suppressed ones as they are.
+        drawn: texts of these features, one per draw.
+        risen_ids: [draw] the token whose logit rose most when this draw was injected at the output position.
+        risen: texts of these tokens.
+        risen_before: [draw] their probabilities in the baseline.
+        risen_after: [draw] the same with the draw injected at the output position.
+        risen_rank: [draw] their ranks then; 1 = the draw put its own token on top.
+        random_rotations: [metric, draw, position] at `inputs.strength`, the edit turned at random.
+        distractor_probability: [dose, position]; NaN without a distractor.
+        distractor_baseline: the same without a push; NaN without a distractor.
+        ratio: [position] at `inputs.strength`: the largest over layers of the length of what was added up to
+            that layer over the length of the state after it.
+        norms: [layer] length of what is added there for a strength of 1.
+        activations: [feature, position] of the listed features in the baseline, over `positions`.
+        warnings: sentences to be read before the figure.
+        checks: identities tried on this result.
+        seconds: duration.
+        cancelled: whether the user stopped it.
+    """
+
+    inputs: PlanningInputs
+    provenance: Provenance | None
+    transcoder: str
+    source: str
+    tokens: tuple[Token, ...]
+    answer: ReadToken
+    distractor: ReadToken | None
+    features: tuple[str, ...]
+    positions: tuple[int, ...]
+    baseline: Float[np.ndarray, "metric"]
+    values: Float[np.ndarray, "metric dose position"]
+    direct: Float[np.ndarray, "metric dose"]
+    random_features: Float[np.ndarray, "metric draw position"]
+    drawn: tuple[str, ...]
+    risen_ids: Int[np.ndarray, "draw"]
+    risen: tuple[str, ...]
+    risen_before: Float[np.ndarray, "draw"]
+    risen_after: Float[np.ndarray, "draw"]
+    risen_rank: Float[np.ndarray, "draw"]
+    random_rotations: Float[np.ndarray, "metric draw position"]
+    distractor_probability: Float[np.ndarray, "dose position"]
+    distractor_baseline: float
+    ratio: Float[np.ndarray, "position"]
+    norms: Float[np.ndarray, "layer"]
+    activations: Float[np.ndarray, "feature position"]
+    warnings: tuple[str, ...] = ()
+    checks: tuple[Check, ...] = ()
+    seconds: float = 0.0
+    cancelled: bool = False
+
+    def __post_init__(self) -> None:
+        """Every array has the shape that the others promise."""
+        for name, shape in _shapes(self).items():
+            found = getattr(self, name).shape
+            if found != shape:
+                raise ValueError(f"{name} has shape {found}, expected {shape}")
+        if len(self.risen) != len(self.drawn) or (self.distractor is None) != np.isnan(
+            self.distractor_baseline
+        ):
+            raise ValueError("draws or distractor do not fit")
+
+    @property
+    def doses(self) -> tuple[float, ...]:
+        """Strengths of the arrays' dose axis."""
+        return self.inputs.doses
+
+    @property
+    def dose(self) -> int:
+        """Place of `inputs.strength` among them."""
+        return self.doses.index(float(self.inputs.strength))
+
+    @property
+    def output(self) -> int:
+        """The position whose logits are read: the last token."""
+        return len(self.tokens) - 1
+
+    @property
+    def column(self) -> int | None:
+        """Place of the output position among those tried; None = it was not tried."""
+        return self.positions.index(self.output) if self.output in self.positions else None
+
+    def line(self, metric: str) -> Float[np.ndarray, "position"]:
+        """A metric over positions at `inputs.strength`."""
+        return self.values[METRICS.index(metric), self.dose]
+
+    def total_effect(self, metric: str) -> Float[np.ndarray, "dose position"]:
+        """Pushed minus baseline."""
+        index = METRICS.index(metric)
+        return self.values[index] - self.baseline[index]
+
+    def direct_effect(self, metric: str) -> Float[np.ndarray, "dose position"]:
+        """Direct minus baseline; 0 at every token but the output: only attention brings more there."""
+        index = METRICS.index(metric)
+        found = np.zeros((len(self.doses), len(self.positions)))
+        if self.column is not None:
+            found[:, self.column] = self.direct[index] - self.baseline[index]
+        return found
+
+    def mediated_effect(self, metric: str) -> Float[np.ndarray, "dose position"]:
+        """What is left of the total: the way through later attention and MLPs."""
+        return self.total_effect(metric) - self.direct_effect(metric)
+
+    @property
+    def own_spikes(self) -> int:
+        """How many random draws put their own token on top when they are injected at the output position."""
+        return int((self.risen_rank == 1).sum())
+
+    @property
+    def best(self) -> int:
+        """Place of the position with the highest probability at `inputs.strength`; -1 = nothing was run."""
+        line = self.line("probability")
+        return int(np.nanargmax(line)) if np.isfinite(line).any() else -1
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Tidy table, one number per row, with its unit: series, strength, position, metric, value."""
+        import pandas as pd  # a third of a second; only tables need it
+
+        return pd.DataFrame(list(self._records()))
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        for metric, start in zip(METRICS, self.baseline.tolist(), strict=True):
+            yield self._row("baseline", 0.0, None, metric, start)
+        blocks: list[tuple[str, tuple[float, ...], np.ndarray]] = [("pushed", self.doses, self.values)]
+        strength = (self.inputs.strength,)
+        for draw, name in enumerate(self.drawn):
+            blocks.append((f"random features {name}", strength, self.random_features[:, draw, None]))
+        for draw in range(self.random_rotations.shape[1]):
+            blocks.append((f"random rotation {draw}", strength, self.random_rotations[:, draw, None]))
+        for name, doses, block in blocks:
+            for index, metric in enumerate(METRICS):
+                for row, dose in enumerate(doses):
+                    for column, position in enumerate(self.positions):
+                        yield self._row(name, dose, position, metric, float(block[index, row, column]))
+        for index, metric in enumerate(METRICS):
+            for row, dose in enumerate(self.doses):
+                yield self._row("direct", dose, self.output, metric, float(self.direct[index, row]))
+
+    def _row(
+        self, series: str, strength: float, position: int | None, metric: str, value: float
+    ) -> dict[str, Any]:
+        token = "" if position is None else self.tokens[position].visible
+        return {
+            "series": series, "strength": strength, "position": position, "token": token, "metric": metric,
+            "value": value, "unit": EFFECT_METRICS[metric].unit,
+        }  # fmt: skip
+
+    def to_json(self) -> str:
+        """JSON text: schema "lantern/planning", version, every field; no NaN."""
+        return dump_record(SCHEMA, VERSION, {
+            "inputs": self.inputs.to_dict(),
+            "provenance": None if self.provenance is None else self.provenance.to_dict(),
+            "transcoder": self.transcoder,
+            "source": self.source,
+            "tokens": [asdict(token) for token in self.tokens],
+            "answer": asdict(self.answer),
+            "distractor": None if self.distractor is None else asdict(self.distractor),
+            "metrics": list(METRICS),
+            "features": list(self.features),
+            "positions": list(self.positions),
+            "drawn": list(self.drawn),
+            "risen": list(self.risen),
+            "risen_ids": self.risen_ids.tolist(),
+            "n_layers": len(self.norms),
+            "n_rotations": self.random_rotations.shape[1],
+            "distractor_baseline": None if self.distractor is None else self.distractor_baseline,
+            **{name: encode_array(getattr(self, name)) for name in ARRAYS},
+            "warnings": list(self.warnings),
+            "checks": [asdict(check) for check in self.checks],
+            "seconds": self.seconds,
+            "cancelled": self.cancelled,
+        })  # fmt: skip
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "PlanningResult":
+        """The inverse of `to_json`; numbers come back exactly.
+
+        Raises:
+            InputError: not such a record, or damaged.
+        """
+        record = load_record(text, SCHEMA, VERSION)
+        with damage_told("planning"):
+            return _build(record)
+
+
+def _shapes(result: PlanningResult) -> dict[str, tuple[int, ...]]:
+    counts = (len(result.doses), len(result.positions), len(result.drawn), result.random_rotations.shape[1])
+    return shapes(*counts, n_layers=len(result.norms), n_features=len(result.features))
+
+
+def shapes(
+    doses: int, positions: int, draws: int, rotations: int, *, n_layers: int, n_features: int
+) -> dict[str, tuple[int, ...]]:
+    """Every array's shape."""
+    metrics = len(METRICS)
+    return {
+        "baseline": (metrics,),
+        "values": (metrics, doses, positions),
+        "direct": (metrics, doses),
+        "random_features": (metrics, draws, positions),
+        "random_rotations": (metrics, rotations, positions),
+        "distractor_probability": (doses, positions),
+        "risen_ids": (draws,),
+        "risen_before": (draws,),
+        "risen_after": (draws,),
+        "risen_rank": (draws,),
+        "ratio": (positions,),
+        "norms": (n_layers,),
+        "activations": (n_features, positions),
+    }
+
+
+def _build(record: Mapping[str, Any]) -> PlanningResult:
+    inputs = PlanningInputs.from_dict(record["inputs"])
+    features, drawn = texts_from(record["features"]), texts_from(record["drawn"])
+    positions = tuple(int(position) for position in record["positions"])
+    wanted = shapes(
+        len(inputs.doses), len(positions), len(drawn), int(record["n_rotations"]),
+        n_layers=int(record["n_layers"]), n_features=len(features),
+    )  # fmt: skip
+    arrays = {name: decode_array(record[name], "float64", wanted[name], name) for name in ARRAYS}
+    shared = read_shared(record)
+    shared.pop("metrics", None)
+    start = record["distractor_baseline"]
+    return PlanningResult(
+        **{**shared, "inputs": inputs},
+        transcoder=str(record["transcoder"]),
+        source=str(record["source"]),
+        features=features,
+        positions=positions,
+        drawn=drawn,
+        risen=texts_from(record["risen"]),
+        risen_ids=decode_array(record["risen_ids"], "int64", (len(drawn),), "risen_ids"),
+        distractor_baseline=float("nan") if start is None else float(start),
+        **arrays,
+    )
