@@ -293,4 +293,14 @@ ANALYSES: dict[str, Analysis] = {
         inputs="mi_core.transcoders:FeatureRoutingInputs",
         function="mi_core.transcoders:feature_routing",
     ),
+    "corpus-pass": Analysis(
+        help="run a text through a transcoder and write its features files: densities, examples",
+        inputs="mi_core.transcoders:CorpusPassInputs",
+        function="mi_core.transcoders:corpus_pass",
+    ),
+    "feature-text": Analysis(
+        help="one feature of a transcoder at every token of a text",
+        inputs="mi_core.transcoders:FeatureTextInputs",
+        function="mi_core.transcoders:feature_on_text",
+    ),
 }

@@ -11,6 +11,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mi_core.transcoders.corpus_inputs import CorpusPassInputs
+    from mi_core.transcoders.corpus_result import CorpusPassResult
+    from mi_core.transcoders.corpus_run import corpus_pass
+    from mi_core.transcoders.corpus_view_inputs import FeatureCorpusInputs
+    from mi_core.transcoders.corpus_view_result import FeatureCorpusResult
+    from mi_core.transcoders.corpus_view_run import feature_corpus
     from mi_core.transcoders.encode import (
         ActiveFeatures,
         Fit,
@@ -21,7 +27,15 @@ if TYPE_CHECKING:
         reconstruct,
         written_values,
     )
+    from mi_core.transcoders.feature_edits import FeatureEdit, format_feature_edits, parse_feature_edits
+    from mi_core.transcoders.feature_edits_compile import Compiled, compile_feature_edits
+    from mi_core.transcoders.feature_text_inputs import FeatureTextInputs
+    from mi_core.transcoders.feature_text_result import FeatureTextResult
+    from mi_core.transcoders.feature_text_run import feature_on_text
     from mi_core.transcoders.feature_vector import feature_vector
+    from mi_core.transcoders.inject_inputs import InjectInputs
+    from mi_core.transcoders.inject_result import InjectResult
+    from mi_core.transcoders.inject_run import inject
     from mi_core.transcoders.names import Feature, FeatureAt, parse_feature, parse_features
     from mi_core.transcoders.planning_files import planning_to_candle_mi, read_planning
     from mi_core.transcoders.planning_inputs import FeatureRoutingInputs, PlanningInputs
@@ -51,6 +65,23 @@ if TYPE_CHECKING:
     from mi_core.transcoders.words_run import word_search
 
 _HOMES = {
+    "feature_on_text": "mi_core.transcoders.feature_text_run",
+    "FeatureTextResult": "mi_core.transcoders.feature_text_result",
+    "FeatureTextInputs": "mi_core.transcoders.feature_text_inputs",
+    "feature_corpus": "mi_core.transcoders.corpus_view_run",
+    "FeatureCorpusResult": "mi_core.transcoders.corpus_view_result",
+    "FeatureCorpusInputs": "mi_core.transcoders.corpus_view_inputs",
+    "corpus_pass": "mi_core.transcoders.corpus_run",
+    "CorpusPassResult": "mi_core.transcoders.corpus_result",
+    "CorpusPassInputs": "mi_core.transcoders.corpus_inputs",
+    "FeatureEdit": "mi_core.transcoders.feature_edits",
+    "parse_feature_edits": "mi_core.transcoders.feature_edits",
+    "format_feature_edits": "mi_core.transcoders.feature_edits",
+    "Compiled": "mi_core.transcoders.feature_edits_compile",
+    "compile_feature_edits": "mi_core.transcoders.feature_edits_compile",
+    "InjectInputs": "mi_core.transcoders.inject_inputs",
+    "InjectResult": "mi_core.transcoders.inject_result",
+    "inject": "mi_core.transcoders.inject_run",
     "FeatureNeighboursInputs": "mi_core.transcoders.weights_inputs",
     "FeatureWeightsInputs": "mi_core.transcoders.weights_inputs",
     "FeatureNeighboursResult": "mi_core.transcoders.weights_neighbours_result",
@@ -108,13 +139,21 @@ __all__ = [
     "ActiveFeatures",
     "CltProbeInputs",
     "CltProbeResult",
+    "Compiled",
+    "CorpusPassInputs",
+    "CorpusPassResult",
     "Encoder",
     "Feature",
     "FeatureAt",
+    "FeatureCorpusInputs",
+    "FeatureCorpusResult",
+    "FeatureEdit",
     "FeatureNeighboursInputs",
     "FeatureNeighboursResult",
     "FeatureRoutingInputs",
     "FeatureRoutingResult",
+    "FeatureTextInputs",
+    "FeatureTextResult",
     "FeatureWeightsInputs",
     "FeatureWeightsResult",
     "FeaturesOnPromptInputs",
@@ -122,6 +161,8 @@ __all__ = [
     "Fit",
     "FoundTranscoder",
     "Hook",
+    "InjectInputs",
+    "InjectResult",
     "PlanningInputs",
     "PlanningPickInputs",
     "PlanningPickResult",
@@ -134,16 +175,23 @@ __all__ = [
     "active_features",
     "candle_json",
     "clt_probe",
+    "compile_feature_edits",
+    "corpus_pass",
+    "feature_corpus",
     "feature_neighbours",
+    "feature_on_text",
     "feature_routing",
     "feature_vector",
     "feature_weights",
     "features_on_prompt",
     "fit",
+    "format_feature_edits",
     "found_transcoders",
+    "inject",
     "load_transcoder",
     "masked_positions",
     "parse_feature",
+    "parse_feature_edits",
     "parse_features",
     "planning",
     "planning_features",

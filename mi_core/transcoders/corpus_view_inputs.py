@@ -1,0 +1,40 @@
+"""Which feature's page of the corpus is read."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from mi_core.analyses.plain import inputs_from_dict, inputs_to_dict
+from mi_core.errors import InputError
+from mi_core.transcoders.names import parse_feature
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureCorpusInputs:
+    """What a corpus says about one feature.
+
+    Attributes:
+        feature: its name, such as L5F102.
+        transcoder: "" = the one beside the model; else its name, folder or Hugging Face id.
+    """
+
+    feature: str = "L0F0"
+    transcoder: str = ""
+
+    def __post_init__(self) -> None:
+        """A name that can be read, written in one way."""
+        if not isinstance(self.transcoder, str) or not isinstance(self.feature, str):
+            raise InputError("The feature and the transcoder are texts")
+        object.__setattr__(self, "feature", parse_feature(self.feature).text)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, one per field."""
+        return inputs_to_dict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "FeatureCorpusInputs":
+        """The inverse of `to_dict`.
+
+        Raises:
+            InputError: an unknown or missing field, or a value that is refused.
+        """
+        return inputs_from_dict(cls, values, "feature's corpus")
