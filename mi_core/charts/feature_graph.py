@@ -39,8 +39,10 @@ if TYPE_CHECKING:
 Spec = dict[str, Any]
 Record = dict[str, Any]
 
-MOST_EDGES = 1_200
-"""Lines that are drawn; beyond that a picture is a grey cloud and a browser slow."""
+MOST_EDGES = 400
+"""Lines that are drawn; more make a picture a grey cloud."""
+MOST_POINTED = 2_500
+"""Lines that pointing can show; more make a browser slow."""
 LABELS = 18  # characters of a node's label beside it
 AXIS = 62  # screen pixels for the token axis and the legend
 SHAPES = ("circle", "diamond", "square", "triangle-up")
@@ -91,7 +93,7 @@ def graph_drawing(
         nodes: nodes to draw, after pruning; chosen and pinned ones are drawn in any case.
         edges: edges to draw, after pruning.
         view: what is chosen, pinned, grouped and named.
-        most_edges: the strongest ones only.
+        most_edges: only so many are drawn, those with most influence; pointing and choosing show the others.
 
     Returns:
         Specification without looks; clicks select `cell` with the field node.
@@ -101,17 +103,18 @@ def graph_drawing(
     shown[[*view.pinned, *([] if view.chosen is None else [view.chosen])]] = True
     layout = graph_layout(result, shown)
     x, y = _axes(result, layout)
-    lines, _ = drawn_edges(result, edges & shown & shown[result.row_node][:, None], most_edges)
-    weights = _weights_at(result, view.chosen)
+    kept = edges & shown & shown[result.row_node][:, None]
+    lines, _ = drawn_edges(result, kept, max(most_edges, MOST_POINTED))
+    weights = _weights_at(result, view.chosen, kept)
     dots = [_node_record(result, layout, node, view, weights) for node in np.flatnonzero(shown).tolist()]
     edge_records = _edge_records(result, layout, lines)
     return {
         "height": round(layout.height) + AXIS,
         "datasets": {
             "columns": [{"x": edge} for edge in layout.columns[1:-1]],
-            "edges": edge_records,
+            "edges": edge_records[-most_edges:],
             "touching": [{**edge, "node": edge[end]} for edge in edge_records for end in ("from", "to")],
-            "chosen_edges": _chosen_edges(result, layout, view.chosen, edges),
+            "chosen_edges": _chosen_edges(result, layout, view.chosen, kept),
             "nodes": dots,
             "chosen": [dot for dot in dots if dot["node"] == view.chosen],
             "pinned": [dot for dot in dots if dot["node"] in view.pinned],
@@ -153,17 +156,25 @@ def _name_at(places: Sequence[float], names: Sequence[str]) -> str:
 # --- records ---
 
 
-def _weights_at(result: "GraphResult", chosen: int | None) -> dict[int, tuple[float, str]]:
-    """Edge and direction between the chosen node and every node that it is connected to."""
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """What joins the chosen node with others: all edges for the tooltip, shown ones for the colour."""
+
+    told: Mapping[int, tuple[float, str]]
+    shown: frozenset[int]
+
+
+def _weights_at(result: "GraphResult", chosen: int | None, kept: Bool[np.ndarray, "row node"]) -> _Weights:
     if chosen is None:
-        return {}
-    found = connections(result, chosen)
+        return _Weights({}, frozenset())
+    found, shown = connections(result, chosen), connections(result, chosen, kept)
     inputs = zip(found.inputs.tolist(), found.input_edges.tolist(), strict=True)
     outputs = zip(found.outputs.tolist(), found.output_edges.tolist(), strict=True)
-    return {
+    told = {
         **{node: (weight, "adds to the chosen node") for node, weight in inputs},
         **{node: (weight, "gets from the chosen node") for node, weight in outputs},
     }
+    return _Weights(told, frozenset([*shown.inputs.tolist(), *shown.outputs.tolist()]))
 
 
 def _node_record(
@@ -171,12 +182,12 @@ def _node_record(
     layout: Layout,
     node: int,
     view: GraphView,
-    weights: Mapping[int, tuple[float, str]],
+    weights: _Weights,
 ) -> Record:
     kind = int(result.node_kind[node])
     group = next((name for name, members in view.groups.items() if node in members), "")
-    label, weight = view.labels.get(node, ""), weights.get(node)
-    sign = 0 if weight is None or node == view.chosen else (1 if weight[0] > 0 else -1)
+    label, weight = view.labels.get(node, ""), weights.told.get(node)
+    sign = 0 if weight is None or node not in weights.shown else (1 if weight[0] > 0 else -1)
     return {
         "node": node, "kind": str(kind), "x": float(layout.x[node]), "y": float(layout.y[node]),
         "size": _size(result, node),
@@ -248,7 +259,7 @@ def _chosen_edges(
     found = []
     for row, source in zip(*(part.tolist() for part in np.nonzero(edges)), strict=True):
         target = int(result.row_node[row])
-        if chosen in (source, target) and np.isfinite([layout.x[source], layout.x[target]]).all():
+        if chosen in (source, target):
             found.append(_edge(result, layout, row, source))
     for end in ("from", "to"):
         side = [edge for edge in found if edge[end] == chosen]
@@ -269,9 +280,14 @@ def _edge_layers(x: Spec, y: Spec, *, faint: bool) -> list[Spec]:
         "field": "size", "type": "quantitative", "legend": None,
         "scale": {"domain": [0, 1], "range": [0.3, 4], "clamp": True},
     }  # fmt: skip
-    hovered = mark_layer("touching", "rule", look={"opacity": 0.85}, **ends, color=_SIGNED, strokeWidth=width)
+    strength = {**width, "scale": {"domain": [0, 1], "range": [0.12, 0.8], "clamp": True}}
+    pointed = {**width, "scale": {"domain": [0, 1], "range": [1, 4], "clamp": True}}
+    hovered = mark_layer(
+        "touching", "rule", look={"opacity": 0.85}, **ends, color=_SIGNED, strokeWidth=pointed
+    )
+    faintly: Spec = {} if faint else {"opacity": strength}
     return [
-        mark_layer("edges", "rule", "edge-faint" if faint else "edge", **ends, strokeWidth=width),
+        mark_layer("edges", "rule", "edge-faint" if faint else "edge", **ends, strokeWidth=width, **faintly),
         mark_layer("chosen_edges", "rule", look={"opacity": 0.85}, **ends, color=_SIGNED, strokeWidth=width),
         {**hovered, "transform": [{"filter": {"param": "hover", "empty": False}}]},
     ]

@@ -5,6 +5,8 @@ picture goes through one SVG, so PNG and PDF cannot differ from it.
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from mi_core.charts.theme import POINTS_PER_INCH, SizeName, ThemeName, styled
 from mi_core.errors import InputError
@@ -63,8 +65,32 @@ def export(
 
 def drawing(figure: Figure, preset: SizeName, theme: ThemeName, converter: Converter) -> str:
     """The SVG from which all pictures are made, one unit per point (per pixel for "screen")."""
-    spec = styled(figure.spec, theme=theme, size=preset, title=figure.title, opaque=True)
+    spec = styled(still(figure.spec), theme=theme, size=preset, title=figure.title, opaque=True)
     return vector.with_stable_names(vector.with_fonts(converter.svg(spec)))
+
+
+def still(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A specification without what only a pointer needs.
+
+    A selection of the nearest mark covers the picture with unseen shapes, which whoever edits an SVG meets at
+    every click; layers that show what is pointed at are empty on paper.
+    """
+    layers = []
+    for layer in spec.get("layer", ()):
+        pointed = [
+            step["filter"] for step in layer.get("transform", ()) if isinstance(step.get("filter"), dict)
+        ]
+        if any(isinstance(one, dict) and "param" in one for one in filters):
+            continue
+        kept = [param for param in layer.get("params", ()) if not _of_nearest(param)]
+        bare = {name: part for name, part in layer.items() if name != "params"}
+        layers.append({**bare, "params": kept} if kept else bare)
+    return {**spec, "layer": layers} if "layer" in spec else dict(spec)
+
+
+def _of_nearest(param: Mapping[str, Any]) -> bool:
+    select = param.get("select")
+    return isinstance(select, Mapping) and bool(select.get("nearest"))
 
 
 def picture(

@@ -14,6 +14,7 @@ from mi_core.charts.feature_graph_layout import graph_layout
 from mi_core.charts.theme import NEGATIVE, POSITIVE, styled
 from mi_core.errors import InputError
 from mi_core.exports.converter import shared_converter
+from mi_core.exports.export import still
 from mi_core.exports.feature_graph import connection_table, edge_table, subgraph_table
 from mi_core.transcoders.graph_groups import (
     Group,
@@ -290,3 +291,13 @@ def test_tables_have_one_row_per_edge() -> None:
         float(node.loc[node["side"] == "all", "edge"].iloc[0])
     )
     assert len(subgraph_table(result, GraphView(pinned=(0, 2)))) == 1
+
+
+def test_pictures_carry_nothing_that_only_a_pointer_needs() -> None:
+    spec = drawing(GraphView(chosen=2))
+    moving = shared_converter().svg(styled(spec, theme="print", size="text"))
+    picture = shared_converter().svg(styled(still(spec), theme="print", size="text"))
+    assert "voronoi" in moving
+    assert "voronoi" not in picture
+    assert picture.count("<path") < moving.count("<path")
+    assert still({"height": 3, "hconcat": []}) == {"height": 3, "hconcat": []}
