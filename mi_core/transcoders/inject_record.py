@@ -1,0 +1,197 @@
+"""An intervention on features as a table, as JSON and back. Called through `InjectResult`."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from mi_core.analyses.attribution_result import ReadToken
+from mi_core.analyses.plain import checks_from, damage_told, provenance_from, texts_from, tokens_from
+from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
+from mi_core.transcoders.inject_inputs import InjectInputs
+from mi_core.transcoders.inject_result import RUN_NAMES, InjectResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA, VERSION = "lantern/inject", 1
+FLOATS = (
+    "logits", "log_probabilities", "top_probabilities", "activation_from", "activation_to", "delta_norms",
+    "sum_norms", "residual_norms", "feature_activations",
+)  # fmt: skip
+INTEGERS = (
+    "ranks", "top_ids", "top_ranks", "edited_pieces", "edited_layers", "edited_positions", "edited_features",
+    "pushed_positions", "pushed_layers", "feature_layers", "feature_positions", "feature_indices", "n_active",
+    "n_switched", "baseline_ids", "edited_ids",
+)  # fmt: skip
+_COLUMNS = ("kind", "quantity", "token", "layer", "feature", "position", "run", "value", "unit")
+_CHANGE = "edited \N{MINUS SIGN} baseline"
+
+
+def to_frame(result: InjectResult) -> "pd.DataFrame":
+    """Tidy table: one row per number."""
+    import pandas as pd  # a third of a second; only tables need it
+
+    rows = [
+        *_read_rows(result), *_top_rows(result), *_edited_rows(result), *_pushed_rows(result),
+        *_feature_rows(result), *_step_rows(result),
+    ]  # fmt: skip
+    frame = pd.DataFrame([{name: row.get(name) for name in _COLUMNS} for row in rows], columns=list(_COLUMNS))
+    return frame.astype(dict.fromkeys(("layer", "feature", "position"), "Int64"))
+
+
+def _runs(before: float, after: float) -> tuple[tuple[str, float], ...]:
+    return ((RUN_NAMES[0], before), (RUN_NAMES[1], after), (_CHANGE, after - before))
+
+
+def _read_rows(result: InjectResult) -> Iterator[dict[str, Any]]:
+    for quantity, token, before, after, unit in result.rows():
+        for run, value in _runs(before, after):
+            yield {
+                "kind": "token", "quantity": quantity, "token": token, "run": run, "value": value,
+                "unit": unit,
+            }  # fmt: skip
+    yield {"kind": "token", "quantity": "KL(baseline || edited)", "value": result.kl, "unit": "nats"}
+
+
+def _top_rows(result: InjectResult) -> Iterator[dict[str, Any]]:
+    for index, token in enumerate(result.top_ids.tolist()):
+        for what, values, unit in (
+            ("probability", result.top_probabilities, "probability"),
+            ("rank", result.top_ranks, "rank"),
+        ):
+            before, after = values[:, index].tolist()
+            for run, value in _runs(before, after):
+                yield {
+                    "kind": "top token", "quantity": f"{what} of token {token}",
+                    "token": result.vocabulary[token], "run": run, "value": value, "unit": unit,
+                }  # fmt: skip
+
+
+def _edited_rows(result: InjectResult) -> Iterator[dict[str, Any]]:
+    pairs = zip(result.activation_from.tolist(), result.activation_to.tolist(), strict=True)
+    for at, piece, (before, after) in zip(
+        result.edited_names, result.edited_pieces.tolist(), pairs, strict=True
+    ):
+        for run, value in (("from", before), ("to", after), ("to \N{MINUS SIGN} from", after - before)):
+            yield {
+                "kind": "edited feature", "quantity": result.edits[piece],
+                "token": result.tokens[at.position].visible, "layer": at.layer, "feature": at.index,
+                "position": at.position, "run": run, "value": value, "unit": "activation",
+            }  # fmt: skip
+
+
+def _pushed_rows(result: InjectResult) -> Iterator[dict[str, Any]]:
+    for name, values in (
+        ("||delta||", result.delta_norms),
+        ("||sum of delta up to this layer||", result.sum_norms),
+        ("||residual||", result.residual_norms),
+        ("||delta|| / ||residual||", result.delta_ratios),
+    ):
+        for row, layer in enumerate(result.pushed_layers.tolist()):
+            for column, position in enumerate(result.pushed_positions.tolist()):
+                yield {
+                    "kind": "push", "quantity": name, "token": result.tokens[position].visible,
+                    "layer": layer, "position": position, "value": float(values[row, column]),
+                    "unit": "ratio" if "/" in name else "L2 norm",
+                }  # fmt: skip
+
+
+def _feature_rows(result: InjectResult) -> Iterator[dict[str, Any]]:
+    for at, (before, after) in zip(result.feature_names, result.feature_activations.T.tolist(), strict=True):
+        for run, value in _runs(before, after):
+            yield {
+                "kind": "other feature", "quantity": "activation",
+                "token": result.tokens[at.position].visible, "layer": at.layer, "feature": at.index,
+                "position": at.position, "run": run, "value": value, "unit": "activation",
+            }  # fmt: skip
+
+
+def _step_rows(result: InjectResult) -> Iterator[dict[str, Any]]:
+    for run, ids in zip(RUN_NAMES, (result.baseline_ids, result.edited_ids), strict=True):
+        for step, token in enumerate(ids.tolist()):
+            yield {
+                "kind": "continuation", "quantity": f"token id at step {step}",
+                "token": result.vocabulary[token], "run": run, "value": token, "unit": "token id",
+            }  # fmt: skip
+
+
+def to_json(result: InjectResult) -> str:
+    """The whole result as JSON text."""
+    fields: dict[str, Any] = {
+        "inputs": result.inputs.to_dict(),
+        "provenance": None if result.provenance is None else result.provenance.to_dict(),
+        "transcoder": result.transcoder,
+        "fingerprint": result.fingerprint,
+        "tokens": [asdict(token) for token in result.tokens],
+        "target": asdict(result.target),
+        "distractor": None if result.distractor is None else asdict(result.distractor),
+        "edits": list(result.edits),
+        "runs": list(RUN_NAMES),
+        "kl": result.kl,
+        "vocabulary": {str(token): text for token, text in result.vocabulary.items()},
+        **{name: encode_array(getattr(result, name)) for name in (*FLOATS, *INTEGERS)},
+        "n_layers": result.n_layers,
+        "d_model": result.d_model,
+        "warnings": list(result.warnings),
+        "checks": [asdict(check) for check in result.checks],
+        "seconds": result.seconds,
+        "cancelled": result.cancelled,
+    }
+    return dump_record(SCHEMA, VERSION, fields)
+
+
+def from_json(text: str | bytes) -> InjectResult:
+    """The inverse of `to_json`.
+
+    Raises:
+        InputError: anything that `to_json` would not have written.
+    """
+    record = load_record(text, SCHEMA, VERSION)
+    with damage_told("intervention on features"):
+        return _build(record)
+
+
+def _build(record: Mapping[str, Any]) -> InjectResult:
+    edited, others = len(record["edited_pieces"]), len(record["feature_layers"])
+    read, top = 1 if record["distractor"] is None else 2, len(record["top_ids"])
+    pushed = (len(record["pushed_layers"]), len(record["pushed_positions"]))
+    shapes: dict[str, tuple[int, ...]] = {
+        **dict.fromkeys(("logits", "log_probabilities", "ranks"), (2, read)),
+        **dict.fromkeys(("top_probabilities", "top_ranks"), (2, top)),
+        **dict.fromkeys(("activation_from", "activation_to"), (edited,)),
+        **dict.fromkeys(("edited_layers", "edited_positions", "edited_features"), (edited,)),
+        **dict.fromkeys(("delta_norms", "sum_norms", "residual_norms"), pushed),
+        **dict.fromkeys(("feature_positions", "feature_indices"), (others,)),
+        "feature_activations": (2, others),
+        "n_active": (2,),
+        "n_switched": (2,),
+    }
+    kinds = {**dict.fromkeys(FLOATS, "float64"), **dict.fromkeys(INTEGERS, "int64")}
+    return InjectResult(
+        inputs=InjectInputs.from_dict(record["inputs"]),
+        provenance=provenance_from(record["provenance"]),
+        transcoder=str(record["transcoder"]),
+        fingerprint=str(record["fingerprint"]),
+        tokens=tokens_from(record["tokens"]),
+        target=_read_token(record["target"]),
+        distractor=None if record["distractor"] is None else _read_token(record["distractor"]),
+        edits=texts_from(record["edits"]),
+        kl=float(record["kl"]),
+        vocabulary={int(token): str(text) for token, text in record["vocabulary"].items()},
+        **{
+            name: decode_array(record[name], kind, shapes.get(name, (len(record[name]),)), name)
+            for name, kind in kinds.items()
+        },
+        n_layers=int(record["n_layers"]),
+        d_model=int(record["d_model"]),
+        warnings=texts_from(record["warnings"]),
+        checks=checks_from(record["checks"]),
+        seconds=float(record["seconds"]),
+        cancelled=bool(record["cancelled"]),
+    )
+
+
+def _read_token(fields: Mapping[str, Any]) -> ReadToken:
+    if fields["chosen_by"] not in ("user", "model"):
+        raise ValueError(f"a token chosen by {fields['chosen_by']!r}")
+    return ReadToken(int(fields["id"]), str(fields["visible"]), str(fields["text"]), fields["chosen_by"])

@@ -1,0 +1,329 @@
+"""Intervention on features: what does the model say when features are set, pushed, scaled or ablated?
+
+    baseline = the model reads the prompt;  edited = the same pass, with delta_m[t] added where the transcoder
+    writes:    delta_m[t] = sum over the edited features f at token t of (to_f - from_f) * W_dec_f,m
+    effect   = edited - baseline;  KL(baseline || edited) = sum over the vocabulary of p log(p / p'), float64
+
+from_f is what the encoder says once the edits of earlier layers act. The push is a difference of
+activations, so whatever the transcoder does not explain of this prompt stays as it is. Three modes: nothing
+frozen (what would really happen: attention and all later MLPs answer); attention patterns frozen; everything
+frozen (patterns, norm scales, MLP outputs: the direct effects, which are the edges of an attribution graph).
+The modes follow Ameisen et al. 2025, "Circuit Tracing" (transformer-circuits.pub/2025/attribution-graphs).
+
+Cost: three forward passes (the third shows that nothing is left behind), one per further source layer of
+edits that depend on the activation, encoding of the prompt twice for the other features, two continuations.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mi_core.analyses.attribution_result import ReadToken
+from mi_core.analyses.causal_trace_result import Step
+from mi_core.answers import AnswerChoice, answer_warnings, choose_answer
+from mi_core.engine import observe
+from mi_core.errors import InputError
+from mi_core.model.model import LoadedModel
+from mi_core.provenance import Provenance
+from mi_core.tokens import TokenizedPrompt, tokenize, visible_token
+from mi_core.transcoders.encode import masked_positions
+from mi_core.transcoders.feature_edits import FeatureEdit, parse_feature_edits
+from mi_core.transcoders.feature_edits_compile import Compiled, activations_at, compile_feature_edits
+from mi_core.transcoders.inject_checks import inject_checks, inject_warnings
+from mi_core.transcoders.inject_continue import continue_edited, continue_plainly, room
+from mi_core.transcoders.inject_inputs import InjectInputs
+from mi_core.transcoders.inject_others import Others, nothing, other_features
+from mi_core.transcoders.inject_passes import Looked, frozen_prior, look, push_frozen
+from mi_core.transcoders.inject_result import InjectResult
+from mi_core.transcoders.store import load_transcoder
+from mi_core.transcoders.transcoder import Transcoder
+
+OnStep = Callable[[Step], None]
+STEPS = 6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """The inputs, resolved on the model."""
+
+    inputs: InjectInputs
+    prompt: TokenizedPrompt
+    transcoder: Transcoder
+    edits: tuple[FeatureEdit, ...]
+    compiled: Compiled
+    answer: AnswerChoice | None
+    distractor: AnswerChoice | None
+    n_special: int
+
+    @property
+    def direct(self) -> bool:
+        """Whether the edits go through the frozen linear pass."""
+        return self.inputs.frozen == "everything"
+
+    @property
+    def pins(self) -> bool:
+        """Whether attention patterns are put in place; then every pass takes the kernel that shows them."""
+        return bool(frozen_prior(self.compiled))
+
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """Tokens that an effect can reach and that are not left out."""
+        ids, first = self.prompt.ids, min(self.compiled.positions, default=0)
+        masked = 0 if self.inputs.show_bos else self.n_special
+        return tuple(range(max(first, masked), len(ids)))
+
+
+def inject(model: LoadedModel, inputs: InjectInputs, *, on_step: OnStep | None = None) -> InjectResult:
+    """Run a prompt without and with a list of edits of features.
+
+    Args:
+        model: the loaded model.
+        inputs: prompt, list, what is frozen, tokens to follow.
+        on_step: told between passes; may raise `Cancelled`, and then there is no result.
+
+    Raises:
+        InputError: the list cannot be read, or does not fit the transcoder or the prompt; the piece is named.
+        TranscoderError: there is no such transcoder, or its decoders are not here.
+        SiteMissing: the model does not have a site that is needed.
+        OutOfMemory: the device is too small.
+    """
+    started, report = time.perf_counter(), on_step or (lambda step: None)
+    report(Step(0, STEPS, None, None, "reads the prompt"))
+    asked = _ask(model, inputs)
+    report(Step(1, STEPS, None, None, "runs the baseline"))
+    baseline = _baseline(model, asked)
+    report(Step(2, STEPS, None, None, "runs the edits"))
+    edited = _edited(model, asked, baseline)
+    _check_numbers(edited)
+    report(Step(3, STEPS, None, None, "compares the other features"))
+    others = _others(asked, baseline, edited)
+    found = _found(asked, baseline, edited)
+    again = _again(model, asked)
+    continued = _continue(model, asked, report)
+    return _result(model, asked, (baseline, edited, again), found, others, continued, started)
+
+
+def _ask(model: LoadedModel, inputs: InjectInputs) -> _Asked:
+    prompt = tokenize(model.tokenizer, inputs.prompt, bos=inputs.bos)
+    transcoder = load_transcoder(model, inputs.transcoder)
+    edits = parse_feature_edits(inputs.edits)
+    compiled = compile_feature_edits(
+        model, transcoder, prompt.ids, edits, frozen=inputs.frozen, show_bos=inputs.show_bos
+    )
+    answer, distractor = (
+        None if text is None else choose_answer(model.tokenizer, prompt, text)
+        for text in (inputs.answer, inputs.distractor)
+    )
+    special = len(masked_positions(model, prompt.ids))
+    return _Asked(inputs, prompt, transcoder, edits, compiled, answer, distractor, special)
+
+
+def _baseline(model: LoadedModel, asked: _Asked) -> Looked:
+    return look(model, asked.transcoder, asked.prompt.ids, _layers(asked), (), patterns=asked.pins)
+
+
+def _again(model: LoadedModel, asked: _Asked) -> Looked:
+    """The baseline once more, with its own attention put in place where attention is frozen."""
+    acting = frozen_prior(asked.compiled)
+    return look(model, asked.transcoder, asked.prompt.ids, (), acting, patterns=asked.pins)
+
+
+def _edited(model: LoadedModel, asked: _Asked, baseline: Looked) -> Looked:
+    compiled, transcoder, ids = asked.compiled, asked.transcoder, asked.prompt.ids
+    if not asked.edits:
+        return look(model, transcoder, ids, (), (), patterns=asked.pins)
+    if asked.direct:
+        return push_frozen(model, transcoder, ids, compiled, baseline)
+    return look(model, transcoder, ids, _layers(asked), compiled.edits, patterns=asked.pins)
+
+
+def _layers(asked: _Asked) -> list[int]:
+    """Source layers whose features can answer."""
+    first = min((one.at.layer for one in asked.compiled.placed), default=asked.transcoder.n_layers)
+    return [layer for layer in asked.transcoder.layers if layer >= first]
+
+
+def _check_numbers(edited: Looked) -> None:
+    """Refuse a run that left the numbers that its format can say.
+
+    Raises:
+        InputError: a logit is no number.
+    """
+    if edited.logits.isnan().any() or (edited.logits == torch.inf).any():
+        raise InputError(
+            "The edited run gives no numbers",
+            why="a value is too large for the model's number format",
+            fix="Use smaller ones, or float32",
+        )
+
+
+def _others(asked: _Asked, baseline: Looked, edited: Looked) -> Others:
+    if not asked.edits or not asked.inputs.features:
+        return nothing()
+    known = {one.at for one in asked.compiled.placed}
+    return other_features(
+        asked.transcoder, baseline.read, edited.read, asked.shown, known, asked.inputs.features
+    )
+
+
+def _found(asked: _Asked, baseline: Looked, edited: Looked) -> np.ndarray:
+    """[edited] activation that each edit found: in the edited run, with everything frozen in the baseline."""
+    placed, found = asked.compiled.placed, np.zeros(len(asked.compiled.placed))
+    seen = baseline if asked.direct else edited
+    for layer in sorted({one.at.layer for one in placed}):
+        members = [index for index, one in enumerate(placed) if one.at.layer == layer]
+        at = [placed[index].at for index in members]
+        found[members] = activations_at(asked.transcoder, layer, seen.read[layer], at)
+    return found
+
+
+def _continue(model: LoadedModel, asked: _Asked, report: OnStep) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Greedy continuations of both runs; none with everything frozen, or where nothing fits."""
+    ids = asked.prompt.ids
+    steps = 0 if asked.direct else room(model, len(ids), asked.inputs.continuation)
+    if not steps:
+        return (), ()
+
+    def on_token(count: int) -> None:
+        report(Step(5, STEPS, None, None, f"continues, token {count}"))
+
+    baseline = continue_plainly(model, ids, steps, on_token)
+    if not asked.edits:
+        return baseline, baseline
+    edited = continue_edited(model, asked.transcoder, ids, asked.edits, asked.compiled, steps, on_token)
+    return baseline, edited
+
+
+def _result(
+    model: LoadedModel,
+    asked: _Asked,
+    passes: tuple[Looked, Looked, Looked],
+    found: np.ndarray,
+    others: Others,
+    continued: tuple[tuple[int, ...], tuple[int, ...]],
+    started: float,
+) -> InjectResult:
+    baseline, edited, _ = passes
+    logits = torch.stack([baseline.logits, edited.logits])
+    target, distractor = _read_tokens(model, asked, baseline.logits)
+    read = [target.id, *([] if distractor is None else [distractor.id])]
+    numbers = logits.log_softmax(-1)
+    top = _top(logits, asked.inputs.top)
+    pushed = _push_norms(model, asked)
+    placed, shown = asked.compiled.placed, [*top.tolist(), *continued[0], *continued[1]]
+    return InjectResult(
+        inputs=asked.inputs,
+        provenance=Provenance.of(model),
+        transcoder=asked.transcoder.name,
+        fingerprint=asked.transcoder.fingerprint,
+        tokens=asked.prompt.tokens,
+        target=target,
+        distractor=distractor,
+        edits=tuple(edit.text for edit in asked.edits),
+        logits=logits[:, read].numpy(),
+        log_probabilities=numbers[:, read].numpy(),
+        ranks=_ranks(logits, read),
+        kl=_divergence(numbers),
+        top_ids=top.numpy(),
+        top_probabilities=numbers[:, top].exp().numpy(),
+        top_ranks=_ranks(logits, top.tolist()),
+        edited_pieces=_whole(one.piece for one in placed),
+        edited_layers=_whole(one.at.layer for one in placed),
+        edited_positions=_whole(one.at.position for one in placed),
+        edited_features=_whole(one.at.index for one in placed),
+        activation_from=found,
+        activation_to=found + asked.compiled.size,
+        pushed_positions=_whole(asked.compiled.positions),
+        pushed_layers=_whole(sorted(asked.compiled.deltas)),
+        delta_norms=pushed[0],
+        sum_norms=pushed[1],
+        residual_norms=pushed[2],
+        feature_layers=others.layers,
+        feature_positions=others.positions,
+        feature_indices=others.indices,
+        feature_activations=others.activations,
+        n_active=others.n_active,
+        n_switched=others.n_switched,
+        baseline_ids=_whole(continued[0]),
+        edited_ids=_whole(continued[1]),
+        vocabulary={token: visible_token(model.tokenizer, token) for token in sorted(set(shown))},
+        n_layers=model.dims.n_layers,
+        d_model=model.dims.d_model,
+        warnings=(
+            *_answer_warnings(asked),
+            *inject_warnings(
+                asked.inputs, asked.edits, asked.compiled, found, pushed, asked.prompt, asked.n_special
+            ),
+        ),
+        checks=inject_checks(asked.inputs.frozen, asked.compiled, passes, found, model.dtype),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _whole(values: Iterable[int]) -> np.ndarray:
+    return np.array(list(values), dtype=np.int64)
+
+
+def _push_norms(model: LoadedModel, asked: _Asked) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """[target, token] lengths of what is added at a layer, of its sum up to it, of the stream after it."""
+    compiled = asked.compiled
+    targets, positions = sorted(compiled.deltas), list(compiled.positions)
+    if not targets:
+        return np.zeros((0, 0)), np.zeros((0, 0)), np.zeros((0, 0))
+    added = torch.stack([compiled.deltas[target] for target in targets]).cpu().double()
+    seen = observe(model, asked.prompt.ids, ("resid_post",))
+    stream = torch.stack([seen["resid_post", target][positions].cpu().double() for target in targets])
+    added_norms, sum_norms, stream_norms = (
+        part.norm(dim=-1).numpy() for part in (added, added.cumsum(0), stream)
+    )
+    return added_norms, sum_norms, stream_norms
+
+
+def _top(logits: Tensor, count: int) -> Tensor:
+    """Tokens among the `count` most probable of either run, by their larger probability."""
+    found = {token for run in logits for token in run.argsort(descending=True, stable=True)[:count].tolist()}
+    best = logits.softmax(-1).amax(0)
+    return torch.tensor(sorted(found, key=lambda token: (-float(best[token]), token)), dtype=torch.long)
+
+
+def _read_tokens(model: LoadedModel, asked: _Asked, baseline: Tensor) -> tuple[ReadToken, ReadToken | None]:
+    if asked.answer is None:
+        token = int(baseline.argmax())
+        text = model.tokenizer.decode([token])
+        target = ReadToken(token, visible_token(model.tokenizer, token), text, "model")
+    else:
+        target = ReadToken(asked.answer.ids[0], asked.answer.pieces[0], asked.answer.text, "user")
+    other = asked.distractor
+    distractor = None if other is None else ReadToken(other.ids[0], other.pieces[0], other.text, "user")
+    if distractor is not None and distractor.id == target.id:
+        raise InputError(
+            f"The distractor {distractor.text!r} begins with the same token as the target {target.text!r}",
+            why="their difference would be zero",
+            fix="Choose another distractor",
+        )
+    return target, distractor
+
+
+def _ranks(logits: Tensor, read: Sequence[int]) -> np.ndarray:
+    return np.array([[1 + int((run > run[token]).sum()) for token in read] for run in logits], dtype=np.int64)
+
+
+def _divergence(numbers: Tensor) -> float:
+    """KL of the first from the second row of log-probabilities [2, d_vocab], float64.
+
+    A token that the baseline excludes (a logit of -inf) adds nothing; rounding below zero is zero.
+    """
+    first, second = numbers
+    terms = torch.where(first == -torch.inf, torch.zeros_like(first), first.exp() * (first - second))
+    return max(0.0, float(terms.sum()))
+
+
+def _answer_warnings(asked: _Asked) -> tuple[str, ...]:
+    if asked.answer is None:
+        several = asked.distractor is not None and not asked.distractor.single_token
+        return answer_warnings(asked.distractor)[:1] if several and asked.distractor is not None else ()
+    return answer_warnings(asked.answer, asked.distractor)
