@@ -1,11 +1,12 @@
 """A small attribution graph made by hand, whose every number is known; with it drawings need no model."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from mi_core.tokens import Token
+from mi_core.transcoders.graph_inputs import GraphInputs
+from mi_core.transcoders.graph_result import GraphResult
 
 KINDS = (0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3)
 LAYERS = (0, 0, 1, 0, 0, 1, 1, -1, -1, 2, 2)
@@ -21,14 +22,21 @@ EDGES: dict[int, dict[int, float]] = {
 }
 
 
-def hand_graph(**changes: Any) -> Any:
-    """Two tokens, two layers, three features, all errors, two logits; the fields are GraphResult's."""
+def hand_graph(**changes: Any) -> GraphResult:
+    """Two tokens, two layers, three features, all errors, two logits; no model behind it."""
     edges = np.zeros((len(ROWS), len(KINDS)), np.float32)
     for row, target in enumerate(ROWS):
         for source, value in EDGES[target].items():
             edges[row, source] = value
     remainder = np.array([0.1, 0.0, -0.2, 0.3, 0.0], np.float32)
-    fields = {
+    fields: dict[str, Any] = {
+        "inputs": GraphInputs("The <b>"),
+        "provenance": None,
+        "transcoder_name": "by hand",
+        "transcoder_fingerprint": "",
+        "target_kind": "tokens",
+        "masked": (),
+        "fvu": np.array([0.1, 0.2]),
         "node_kind": np.array(KINDS),
         "node_layer": np.array(LAYERS),
         "node_position": np.array(POSITIONS),
@@ -49,4 +57,4 @@ def hand_graph(**changes: Any) -> Any:
         "n_layers": 2,
         **changes,
     }
-    return SimpleNamespace(**fields)
+    return GraphResult(**fields)

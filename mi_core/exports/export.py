@@ -77,9 +77,7 @@ def still(spec: Mapping[str, Any]) -> dict[str, Any]:
     """
     layers = []
     for layer in spec.get("layer", ()):
-        pointed = [
-            step["filter"] for step in layer.get("transform", ()) if isinstance(step.get("filter"), dict)
-        ]
+        filters = [step.get("filter") for step in layer.get("transform", ())]
         if any(isinstance(one, dict) and "param" in one for one in filters):
             continue
         kept = [param for param in layer.get("params", ()) if not _of_nearest(param)]

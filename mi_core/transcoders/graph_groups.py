@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 
 from mi_core.errors import InputError
 from mi_core.transcoders.graph_names import format_nodes, parse_nodes
+from mi_core.transcoders.graph_scores import logit_weights, shares
 
 if TYPE_CHECKING:
     from mi_core.transcoders.graph_result import GraphResult
@@ -141,7 +142,7 @@ def connections(
         edges: only these; None = all that are not zero.
     """
     shown = result.edges != 0 if edges is None else edges
-    row = row_of(result, node)
+    row = result.row_of(node)
     inputs, weights = _strongest(
         np.flatnonzero(shown[row]) if row is not None else np.zeros(0, np.int64),
         result.edges[row] if row is not None else np.zeros(len(result.node_kind), np.float32),
@@ -155,12 +156,6 @@ def connections(
     )
 
 
-def row_of(result: "GraphResult", node: int) -> int | None:
-    """The row of a node in the matrix of edges; None if it was not expanded."""
-    found = np.flatnonzero(result.row_node == node)
-    return int(found[0]) if found.size else None
-
-
 def _strongest(
     indices: Int[np.ndarray, "few"], weights: Float[np.ndarray, "all"]
 ) -> tuple[Int[np.ndarray, "few"], Float[np.ndarray, "few"]]:
@@ -170,14 +165,8 @@ def _strongest(
 
 def edge_shares(result: "GraphResult") -> Float[np.ndarray, "row node"]:
     """The share of the output's influence that passes each edge; see the module."""
-    sizes = np.abs(result.edges).astype(np.float64)
-    totals = sizes.sum(axis=1, keepdims=True)
-    parts = np.divide(sizes, totals, out=np.zeros_like(sizes), where=totals > 0)
-    logits = result.node_kind[result.row_node] == 3
-    arriving = result.influence[result.row_node].astype(np.float64)
-    # Nothing reads a logit: what arrives there is its own weight in the target.
-    arriving[logits] = np.abs(np.asarray(result.logit_weights, np.float64))
-    return parts * arriving[:, None]
+    arriving = result.influence + logit_weights(result)  # nothing reads a logit: it has its own weight
+    return shares(result.edges) * arriving[result.row_node, None]
 
 
 def grouped_edges(

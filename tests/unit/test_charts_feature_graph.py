@@ -50,9 +50,16 @@ def crowd(per_cell: int) -> Any:
         node_layer=np.where(kinds == 0, 0, 2),
         node_position=np.ones(n, int),
         node_feature=np.arange(n),
+        node_activation=np.ones(n),
+        node_probability=np.ones(n),
+        node_expanded=kinds == 3,
         influence=np.zeros(n),
-        edges=np.zeros((0, n), np.float32),
-        row_node=np.zeros(0, int),
+        edges=np.zeros((per_cell, n), np.float32),
+        row_node=np.arange(per_cell, n),
+        **dict.fromkeys(("remainder", "row_value", "residual"), np.zeros(per_cell)),
+        logit_weights=np.ones(per_cell),
+        target_names=("\u00b7a",) * per_cell,
+        target_ids=((1,),) * per_cell,
     )
 
 
