@@ -16,7 +16,7 @@ from mi_core.charts.colours import ColourScale, symmetric_bound
 from mi_core.charts.heatmap import Axis, Panel, describe, heatmap
 from mi_core.charts.lines import Line, lines
 from mi_core.charts.text import legible, number, token_label
-from mi_core.transcoders.planning_result import METRICS, PlanningResult
+from mi_core.transcoders.planning_result import METRICS, PARTS, PlanningResult
 from mi_core.transcoders.routing_result import FeatureRoutingResult
 
 Spec = dict[str, Any]
@@ -35,6 +35,10 @@ def sweep_chart(result: PlanningResult, metric: str) -> Spec:
     index, info = METRICS.index(metric), EFFECT_METRICS[metric]
     series = [
         Line(f"pushed, strength {result.inputs.strength:g}", result.positions, result.line(metric).tolist())
+    ]
+    series += [
+        Line(f"{PARTS[part]} alone", result.positions, result.parts[index, part].tolist())
+        for part in range(result.parts.shape[1])
     ]
     for name, block in (
         ("random features", result.random_features[index]),
@@ -143,11 +147,12 @@ def own_chart(result: PlanningResult) -> Spec:
     """Which token each random draw raises at the output position, and how far."""
     items = [
         Bar(
-            f"{drawn}: {risen}", float(after),
+            f"{risen} ({drawn})", float(after),
             note=f"before {number(float(before))}, rank then {rank:.0f}" if np.isfinite(rank) else "",
         )
         for drawn, risen, before, after, rank in zip(
-            result.drawn, result.risen, result.risen_before, result.risen_after, result.risen_rank, strict=True
+            result.drawn, result.risen, result.risen_before, result.risen_after, result.risen_rank,
+            strict=True,
         )
     ]  # fmt: skip
     return bars(items, title="probability of the draw's own token", unit="probability", diverging=False)

@@ -25,14 +25,15 @@ SWEEP_READING = (
     "every layer that they write to, the suppressed ones with a minus, whether or not they are active. The "
     "line is what the model then says at the last token. The vertical rule marks that token, the output "
     "position: there the features write into the very state that is read, which needs no plan. A rise at an "
-    "earlier token must have been carried to the output by attention. The bands are the same with other "
-    "features of the same layers, and with the push turned at random (all lengths kept): a rise inside a "
+    "earlier token must have been carried to the output by attention. Where features are injected and "
+    "suppressed, either is also shown alone: taking one word away can be enough to bring up another. The bands are the same with other "
+    "features of the same layers in place of the injected ones, and with the push turned at random (all lengths kept): a rise inside a "
     "band is one that any push of that kind has. Read probabilities as they are, not as a multiple of a tiny "
     "baseline."
 )
 GRID_READING = (
     "Every cell is a run of its own: the features pushed at one token (column) with one strength (row). What "
-    "is read, and from where, is as in the line figure; strengths are multiples of the features' decoder rows."
+    "is read, and from where, is as in the line figure; strengths are multiples of the decoder rows."
 )
 WAYS_READING = (
     "The change of the answer's logit, split by the way it takes. Direct: the push is added to the last "

@@ -56,7 +56,7 @@ def read_planning(data: bytes) -> PlanningResult:
     )
     values, start = _numbers(record)
     missing = shapes(1, len(positions), 0, 0, n_layers=0, n_features=1 + len(down))
-    empty = {name: np.full(shape, np.nan) for name, shape in missing.items()}
+    empty: dict[str, Any] = {name: np.full(shape, np.nan) for name, shape in missing.items()}
     token_id = int(record.get("inject_token_id", -1))
     result = PlanningResult(
         inputs=inputs,

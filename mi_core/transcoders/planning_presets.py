@@ -32,7 +32,8 @@ class PlanningPreset:
             listed.
         inject: features, if they are listed.
         suppress: likewise.
-        count: how many features are picked from each prompt.
+        count: how many features are picked from the other prompt, to be injected.
+        count_down: how many are picked from the prompt itself, to be suppressed.
         strength: how many times their rows are added.
         note: what is known of it, a sentence.
     """
@@ -47,6 +48,7 @@ class PlanningPreset:
     inject: str = ""
     suppress: str = ""
     count: int = 5
+    count_down: int = 0
     strength: float = 10.0
     note: str = ""
 
@@ -54,8 +56,15 @@ class PlanningPreset:
 PRESETS: dict[str, PlanningPreset] = {
     "capital": PlanningPreset(
         "Word choice: from Paris to Rome (bundled model)", "", "", "The capital city of France is", " Rome",
-        " Paris", other_prompt="The capital city of Italy is", strength=6.0,
-        note="The push acts at the country's name, three tokens before the word: a mediated effect (tested).",
+        " Paris", other_prompt="The capital city of Italy is", strength=10.0,
+        note="The push acts at the country's name, before the word is due: a mediated effect (tested). "
+        "Suppress features too, and see what that does alone.",
+    ),
+    "landmark": PlanningPreset(
+        "Word choice: the Colosseum at the Eiffel Tower (bundled model)", "", "",
+        "The Eiffel Tower is located in the city of", " Rome", " Paris",
+        other_prompt="The Colosseum is located in the city of", count=8, strength=15.0,
+        note="The push acts at the last token of the landmark's name (tested).",
     ),
     "llama-524k": PlanningPreset(
         "Rhyme: free or that (Llama 3.2 1B, 524k)", "meta-llama/Llama-3.2-1B", "mntss/clt-llama-3.2-1b-524k",

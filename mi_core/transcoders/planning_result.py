@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 SCHEMA, VERSION = "lantern/planning", 1
 METRICS = ("probability", "log_probability", "logit", "rank", "kl")
 """What is read at the last position, in the order of the arrays' first axis."""
+PARTS = ("injected", "suppressed")
 ARRAYS = (
-    "baseline", "values", "direct", "random_features", "random_rotations", "distractor_probability",
+    "baseline", "values", "parts", "direct", "random_features", "random_rotations", "distractor_probability",
     "risen_before", "risen_after", "risen_rank", "ratio", "norms", "activations",
 )  # fmt: skip
 
@@ -45,6 +46,8 @@ class PlanningResult:
         positions: tokens at which the features were pushed, one at a time.
         baseline: [metric] without a push.
         values: [metric, dose, position]; NaN where not run, or not in the file.
+        parts: [metric, part, position] at `inputs.strength`, the injected features alone, then the suppressed
+            ones alone; no parts unless both are given.
         direct: [metric, dose] with the push at the output position reaching the final norm only: what every
             later layer adds stays as in the baseline. NaN where not known.
         random_features: [metric, draw, position] at `inputs.strength`, other features of the same layers in
@@ -79,6 +82,7 @@ class PlanningResult:
     positions: tuple[int, ...]
     baseline: Float[np.ndarray, "metric"]
     values: Float[np.ndarray, "metric dose position"]
+    parts: Float[np.ndarray, "metric part position"]
     direct: Float[np.ndarray, "metric dose"]
     random_features: Float[np.ndarray, "metric draw position"]
     drawn: tuple[str, ...]
@@ -172,6 +176,8 @@ class PlanningResult:
             yield self._row("baseline", 0.0, None, metric, start)
         blocks: list[tuple[str, tuple[float, ...], np.ndarray]] = [("pushed", self.doses, self.values)]
         strength = (self.inputs.strength,)
+        for part in range(self.parts.shape[1]):
+            blocks.append((f"{PARTS[part]} alone", strength, self.parts[:, part, None]))
         for draw, name in enumerate(self.drawn):
             blocks.append((f"random features {name}", strength, self.random_features[:, draw, None]))
         for draw in range(self.random_rotations.shape[1]):
@@ -211,6 +217,7 @@ class PlanningResult:
             "risen": list(self.risen),
             "risen_ids": self.risen_ids.tolist(),
             "n_layers": len(self.norms),
+            "n_parts": self.parts.shape[1],
             "n_rotations": self.random_rotations.shape[1],
             "distractor_baseline": None if self.distractor is None else self.distractor_baseline,
             **{name: encode_array(getattr(self, name)) for name in ARRAYS},
@@ -234,17 +241,27 @@ class PlanningResult:
 
 def _shapes(result: PlanningResult) -> dict[str, tuple[int, ...]]:
     counts = (len(result.doses), len(result.positions), len(result.drawn), result.random_rotations.shape[1])
-    return shapes(*counts, n_layers=len(result.norms), n_features=len(result.features))
+    return shapes(
+        *counts, parts=result.parts.shape[1], n_layers=len(result.norms), n_features=len(result.features)
+    )
 
 
 def shapes(
-    doses: int, positions: int, draws: int, rotations: int, *, n_layers: int, n_features: int
+    doses: int,
+    positions: int,
+    draws: int,
+    rotations: int,
+    *,
+    parts: int = 0,
+    n_layers: int,
+    n_features: int,
 ) -> dict[str, tuple[int, ...]]:
     """Every array's shape."""
     metrics = len(METRICS)
     return {
         "baseline": (metrics,),
         "values": (metrics, doses, positions),
+        "parts": (metrics, parts, positions),
         "direct": (metrics, doses),
         "random_features": (metrics, draws, positions),
         "random_rotations": (metrics, rotations, positions),
@@ -265,9 +282,11 @@ def _build(record: Mapping[str, Any]) -> PlanningResult:
     positions = tuple(int(position) for position in record["positions"])
     wanted = shapes(
         len(inputs.doses), len(positions), len(drawn), int(record["n_rotations"]),
-        n_layers=int(record["n_layers"]), n_features=len(features),
+        parts=int(record["n_parts"]), n_layers=int(record["n_layers"]), n_features=len(features),
     )  # fmt: skip
-    arrays = {name: decode_array(record[name], "float64", wanted[name], name) for name in ARRAYS}
+    arrays: dict[str, Any] = {
+        name: decode_array(record[name], "float64", wanted[name], name) for name in ARRAYS
+    }
     shared = read_shared(record)
     shared.pop("metrics", None)
     start = record["distractor_baseline"]

@@ -8,7 +8,8 @@
     mediated = values - direct: the way through later attention and MLPs. At any other token direct is the
                baseline, as only attention carries something from there to the output.
 
-Controls at the chosen strength: other features of the same layers in place of the injected ones, and the edit
+At the chosen strength also the injected and the suppressed features alone: taking a word away may be enough
+to bring another one up. Controls, at that strength too: other features of the same layers in place of the injected ones, and the edit
 turned at random (lengths of every layer's vector and the angles between layers are kept). Of each draw it is
 also read which token rises most at the output position: features often push a token of their own there, which
 is no plan.
@@ -60,6 +61,7 @@ class _Setup:
     effects: Effects
     positions: tuple[int, ...]
     push: Push
+    parts: tuple[Push, ...]
     drawn: tuple[tuple[Feature, ...], ...]
     pushes: tuple[Push, ...]
 
@@ -117,8 +119,12 @@ def _setup(model: LoadedModel, inputs: PlanningInputs) -> _Setup:
     down = dict.fromkeys(parse_features(inputs.suppress), -1.0)
     others = tuple(push_of(transcoder, {**down, **dict.fromkeys(one, 1.0)}) for one in drawn)
     rotations = tuple(push.turned(generator) for _ in range(inputs.controls))
+    up = dict.fromkeys(parse_features(inputs.inject), 1.0)
+    parts = tuple(push_of(transcoder, part) for part in (up, down)) if up and down else ()
     effects = Effects(model, question)
-    return _Setup(model, inputs, transcoder, question, effects, positions, push, drawn, (*others, *rotations))
+    return _Setup(
+        model, inputs, transcoder, question, effects, positions, push, parts, drawn, (*others, *rotations)
+    )
 
 
 def _draw(
@@ -144,9 +150,9 @@ def _draw(
 
 
 def _variants(setup: _Setup) -> list[Variant]:
-    """Doses by position, then draws and rotations by position."""
+    """Doses by position, then parts, draws and rotations by position."""
     runs = [(setup.push, dose) for dose in setup.inputs.doses if dose != 0]
-    runs += [(push, setup.inputs.strength) for push in setup.pushes]
+    runs += [(push, setup.inputs.strength) for push in (*setup.parts, *setup.pushes)]
     return [Variant(push.edits((at,), dose)) for push, dose in runs for at in setup.positions]
 
 
@@ -194,7 +200,8 @@ def _result(setup: _Setup, outcome: SweepResult, started: float) -> PlanningResu
     apart = _distractor_baseline(setup, base)
     distractor = np.full((len(inputs.doses), len(setup.positions)), apart)
     distractor[live] = other[: len(live)]
-    draws = slice(len(live), len(live) + setup.n_draws)
+    parts = slice(len(live), len(live) + len(setup.parts))
+    draws = slice(parts.stop, parts.stop + setup.n_draws)
     risen = _risen(setup, outcome, draws)
     direct, direct_error = _direct(setup)
     return PlanningResult(
@@ -209,6 +216,7 @@ def _result(setup: _Setup, outcome: SweepResult, started: float) -> PlanningResu
         positions=setup.positions,
         baseline=start,
         values=values,
+        parts=table[:, parts],
         direct=direct,
         random_features=table[:, draws],
         drawn=tuple(format_features(one) for one in setup.drawn),

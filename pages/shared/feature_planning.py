@@ -83,15 +83,16 @@ def _picked(asked: FeaturesAsked) -> tuple[str, str] | None:
     state = st.session_state
     if not state["planning_other"].strip() or not state["answer"]:
         st.info(
-            "Type a second prompt whose word is the answer above, and that answer: its features are "
-            "injected, and the features of the prompt above are suppressed.",
+            "Type a second prompt whose word is the answer above, and that answer: the features that make it "
+            "say so are injected into the prompt above.",
             icon=":material/edit:",
         )
         return None
     answer, distractor = state["answer"], state["distractor"] or None
     up = _pick(asked, "up", state["planning_other"], answer, distractor)
-    down = _pick(asked, "down", asked.asked.prompt, distractor, answer) if distractor else None
-    if up is None or (down is None and distractor):
+    suppressing = bool(distractor) and state["planning_count_down"] > 0
+    down = _pick(asked, "down", asked.asked.prompt, distractor, answer) if suppressing else None
+    if up is None or (down is None and suppressing):
         return None
     inject = ",".join(up.names)
     suppress = "" if down is None else ",".join(name for name in down.names if name not in up.names)
@@ -106,7 +107,7 @@ def _pick(
         prompt=prompt,
         answer=answer,
         distractor=distractor,
-        count=st.session_state["planning_count"],
+        count=st.session_state["planning_count" if side == "up" else "planning_count_down"],
         transcoder=asked.transcoder,
         bos=asked.asked.bos,  # type: ignore[arg-type]  # one of the header's three words
     )

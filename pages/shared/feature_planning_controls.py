@@ -47,7 +47,8 @@ def _load() -> None:
         "prompt": preset.prompt, "answer": preset.answer, "distractor": preset.distractor,
         "planning_source": "pick" if preset.other_prompt else "named", "planning_other": preset.other_prompt,
         "planning_inject": preset.inject, "planning_suppress": preset.suppress,
-        "planning_count": preset.count, "planning_strength": preset.strength,
+        "planning_count": preset.count, "planning_count_down": preset.count_down,
+        "planning_strength": preset.strength,
     }  # fmt: skip
     for name, value in values.items():
         state[name] = value
@@ -68,7 +69,8 @@ def draw_lists() -> None:
                     help="Features that make this prompt say the answer are injected into the prompt above; "
                     "features that make the prompt above say the distractor are suppressed.",
                 )  # fmt: skip
-                st.number_input("Features of each", 1, MAX_COUNT, key="planning_count", width=140)
+                st.number_input("Inject so many", 1, MAX_COUNT, key="planning_count", width=140)
+                st.number_input("Suppress so many", 0, MAX_COUNT, key="planning_count_down", width=150)
             else:
                 st.text_input(
                     "Inject", key="planning_inject", placeholder="e.g. L5F102, L6F7",
@@ -98,7 +100,7 @@ def draw_settings() -> None:
 
 def use_picked(up: PlanningPickResult, down: PlanningPickResult | None, inject: str, suppress: str) -> None:
     """What was picked, with its effects, and a button that makes it a list of one's own."""
-    with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="planning_picked"):
+    with st.container(gap="small", key="planning_picked"):
         st.markdown(f"Injected: {_told(up)}")
         if down is not None:
             st.markdown(f"Suppressed: {_told(down)}")

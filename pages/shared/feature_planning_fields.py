@@ -22,6 +22,7 @@ FIELDS = [
     link.text("planning_suppress", "fp_down", "", limit=4000),
     link.text("planning_other", "fp_b", "", limit=20_000),
     link.number("planning_count", "fp_k", 5, 1, MAX_COUNT, whole=True),
+    link.number("planning_count_down", "fp_kd", 0, 0, MAX_COUNT, whole=True),
     link.number("planning_strength", "fp_s", 10.0, -MAX_STRENGTH, MAX_STRENGTH),
     link.text("planning_strengths", "fp_grid", listed(STRENGTHS), limit=2000),
     link.number("planning_controls", "fp_n", 10, 0, MAX_CONTROLS, whole=True),
