@@ -14,6 +14,7 @@ from pages.shared import (
     attention_fields,
     attribution_fields,
     circuit_fields,
+    feature_graph_fields,
     feature_planning_fields,
     features_fields,
     generation_fields,
@@ -155,6 +156,7 @@ PAGES = (
         (
             *features_fields.FIELDS,
             *feature_planning_fields.FIELDS,
+            *feature_graph_fields.FIELDS,
         ),
     ),
     PageCard(
