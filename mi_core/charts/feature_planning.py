@@ -121,6 +121,9 @@ def ways_chart(result: PlanningResult) -> Spec:
         ("mediated: through later attention and MLPs", result.mediated_effect("logit")),
     )
     series = [Line(name, result.positions, found[result.dose].tolist()) for name, found in parts]
+    if np.isfinite(result.frozen).any():
+        held = (result.inputs.strength * result.frozen).tolist()
+        series.append(Line("linear: attention, norms and MLPs held", result.positions, held))
     return lines(
         series, x_title=PUSHED, y_title="change of the logit", unit="logits", marks=[(0.0, "baseline")],
         x_labels=token_names(result), chosen_x=result.output,

@@ -26,10 +26,10 @@ SWEEP_READING = (
     "line is what the model then says at the last token. The vertical rule marks that token, the output "
     "position: there the features write into the very state that is read, which needs no plan. A rise at an "
     "earlier token must have been carried to the output by attention. Where features are injected and "
-    "suppressed, either is also shown alone: taking one word away can be enough to bring up another. The bands are the same with other "
-    "features of the same layers in place of the injected ones, and with the push turned at random (all lengths kept): a rise inside a "
-    "band is one that any push of that kind has. Read probabilities as they are, not as a multiple of a tiny "
-    "baseline."
+    "suppressed, either is also shown alone: taking one word away can be enough to bring up another. The "
+    "bands are the same with other features of the same layers in place of the injected ones, and with the "
+    "push turned at random (all lengths kept): a rise inside a band is one that any push of that kind has. "
+    "Read probabilities as they are, not as a multiple of a tiny baseline."
 )
 GRID_READING = (
     "Every cell is a run of its own: the features pushed at one token (column) with one strength (row). What "
@@ -39,7 +39,10 @@ WAYS_READING = (
     "The change of the answer's logit, split by the way it takes. Direct: the push is added to the last "
     "state of the output position, with all that later layers add left as in the baseline, and read by the "
     "final norm and the unembedding. Mediated: the rest, through attention and MLPs that answer to the push. "
-    "At all other tokens the direct part is 0, since only attention brings anything from there to the output."
+    "At all other tokens the direct part is 0, since only attention brings anything from there. The linear "
+    "line holds attention patterns, norm scales and MLPs as in the baseline, as the attribution graph does: "
+    "where it follows the total, attention as it stands carries the push; where it does not, later heads and "
+    "MLPs answer to it."
 )
 OWN_READING = (
     "Each bar is a random draw of features, injected at the output position in place of the chosen ones: the "

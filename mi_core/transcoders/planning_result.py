@@ -25,8 +25,8 @@ METRICS = ("probability", "log_probability", "logit", "rank", "kl")
 """What is read at the last position, in the order of the arrays' first axis."""
 PARTS = ("injected", "suppressed")
 ARRAYS = (
-    "baseline", "values", "parts", "direct", "random_features", "random_rotations", "distractor_probability",
-    "risen_before", "risen_after", "risen_rank", "ratio", "norms", "activations",
+    "baseline", "values", "parts", "direct", "frozen", "random_features", "random_rotations",
+    "distractor_probability", "risen_before", "risen_after", "risen_rank", "ratio", "norms", "activations",
 )  # fmt: skip
 
 
@@ -50,6 +50,8 @@ class PlanningResult:
             ones alone; no parts unless both are given.
         direct: [metric, dose] with the push at the output position reaching the final norm only: what every
             later layer adds stays as in the baseline. NaN where not known.
+        frozen: [position] change of the answer's logit for a strength of 1 with attention patterns, norm
+            scales and MLPs held (the graph's direct effects); NaN where model or transcoder do not allow it.
         random_features: [metric, draw, position] at `inputs.strength`, other features of the same layers in
             place of the injected ones, the suppressed ones as they are.
         drawn: texts of these features, one per draw.
@@ -84,6 +86,7 @@ class PlanningResult:
     values: Float[np.ndarray, "metric dose position"]
     parts: Float[np.ndarray, "metric part position"]
     direct: Float[np.ndarray, "metric dose"]
+    frozen: Float[np.ndarray, "position"]
     random_features: Float[np.ndarray, "metric draw position"]
     drawn: tuple[str, ...]
     risen_ids: Int[np.ndarray, "draw"]
@@ -263,6 +266,7 @@ def shapes(
         "values": (metrics, doses, positions),
         "parts": (metrics, parts, positions),
         "direct": (metrics, doses),
+        "frozen": (positions,),
         "random_features": (metrics, draws, positions),
         "random_rotations": (metrics, rotations, positions),
         "distractor_probability": (doses, positions),

@@ -5,14 +5,16 @@
     values   = what the model then says at the last token (the output position)
     direct   = the same with p = output and every later layer as in the baseline: only the final norm and the
                unembedding see the push
+    frozen   = for every p, the change of the logit when attention patterns, norm scales and MLPs are held
+               (`linear`): what attention carries to the output as it stands, to first order in s
     mediated = values - direct: the way through later attention and MLPs. At any other token direct is the
                baseline, as only attention carries something from there to the output.
 
 At the chosen strength also the injected and the suppressed features alone: taking a word away may be enough
-to bring another one up. Controls, at that strength too: other features of the same layers in place of the injected ones, and the edit
-turned at random (lengths of every layer's vector and the angles between layers are kept). Of each draw it is
-also read which token rises most at the output position: features often push a token of their own there, which
-is no plan.
+to bring another one up. Controls, at that strength too: other features of the same layers in place of the
+injected ones, and the edit turned at random (lengths of every layer's vector and the angles between layers
+are kept). Of each draw it is also read which token rises most at the output position: features often push a
+token of their own there, which is no plan.
 
 Experiment: Lindsey et al. 2025 (transformer-circuits.pub, "On the Biology of a Large Language Model",
 planning in poems). Cost: one sweep of tokens x (strengths + 2 x controls) runs that share everything before
@@ -33,12 +35,13 @@ from mi_core.analyses.causal_trace_checks import TOLERANCE
 from mi_core.analyses.causal_trace_reading import to_numpy
 from mi_core.analyses.causal_trace_result import Step
 from mi_core.engine import SweepResult, Variant, observe, run, sweep, unembed
-from mi_core.errors import InputError
+from mi_core.errors import InputError, ModelError, TranscoderError
 from mi_core.metrics import exact_logits
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
 from mi_core.transcoders.encode import read_values
 from mi_core.transcoders.feature_vector import Push, push_of
+from mi_core.transcoders.linear import frozen_pass
 from mi_core.transcoders.names import Feature, format_features, parse_features
 from mi_core.transcoders.planning_inputs import PlanningInputs
 from mi_core.transcoders.planning_result import METRICS, PlanningResult
@@ -48,6 +51,7 @@ from mi_core.transcoders.transcoder import Transcoder
 from mi_core.visible import visible_token
 
 OnStep = Callable[[Step[PlanningResult]], None]
+ROWS = 16  # tokens whose pushes are held in memory at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,9 +126,8 @@ def _setup(model: LoadedModel, inputs: PlanningInputs) -> _Setup:
     up = dict.fromkeys(parse_features(inputs.inject), 1.0)
     parts = tuple(push_of(transcoder, part) for part in (up, down)) if up and down else ()
     effects = Effects(model, question)
-    return _Setup(
-        model, inputs, transcoder, question, effects, positions, push, parts, drawn, (*others, *rotations)
-    )
+    pushes = (*others, *rotations)
+    return _Setup(model, inputs, transcoder, question, effects, positions, push, parts, drawn, pushes)
 
 
 def _draw(
@@ -204,6 +207,7 @@ def _result(setup: _Setup, outcome: SweepResult, started: float) -> PlanningResu
     draws = slice(parts.stop, parts.stop + setup.n_draws)
     risen = _risen(setup, outcome, draws)
     direct, direct_error = _direct(setup)
+    frozen, refused = _frozen(setup)
     return PlanningResult(
         inputs=inputs,
         provenance=Provenance.of(model, seed=inputs.seed),
@@ -218,6 +222,7 @@ def _result(setup: _Setup, outcome: SweepResult, started: float) -> PlanningResu
         values=values,
         parts=table[:, parts],
         direct=direct,
+        frozen=frozen,
         random_features=table[:, draws],
         drawn=tuple(format_features(one) for one in setup.drawn),
         risen_ids=risen["ids"],
@@ -231,7 +236,9 @@ def _result(setup: _Setup, outcome: SweepResult, started: float) -> PlanningResu
         ratio=_ratio(setup),
         norms=setup.push.norms(model.dims.n_layers),
         activations=_activations(setup),
-        warnings=planning_warnings(setup.question.warnings, setup.transcoder, inputs, _ratio(setup)),
+        warnings=planning_warnings(
+            (*setup.question.warnings, *refused), setup.transcoder, inputs, _ratio(setup)
+        ),
         checks=planning_checks(
             whole=_whole_pass(setup, values) if not outcome.cancelled else None,
             nothing=_nothing(setup),
@@ -294,6 +301,31 @@ def _direct(setup: _Setup) -> tuple[Float[np.ndarray, "metric dose"], float]:
     start = setup.effects.baseline[setup.question.metrics.index("logit")]
     error = abs(float(found[index, 0]) - float(start)) / max(1.0, abs(float(start)))
     return found[:, 1:], error
+
+
+def _frozen(setup: _Setup) -> tuple[Float[np.ndarray, "position"], tuple[str, ...]]:
+    """Change of the answer's logit with everything held, for a strength of 1; or NaN and why not."""
+    nothing = np.full(len(setup.positions), np.nan)
+    if setup.push.site not in ("mlp_out", "resid_post"):
+        return nothing, (f"No effects with everything held: the push is at {setup.push.site}.",)
+    ids = setup.question.prompt.ids
+    try:
+        held = frozen_pass(setup.model, ids)
+    except (ModelError, TranscoderError) as error:
+        return nothing, (f"No effects with everything held: {error.what}.",)
+    found = []
+    for start in range(0, len(setup.positions), ROWS):
+        rows = setup.positions[start : start + ROWS]
+        deltas = {
+            layer: torch.zeros(len(rows), len(ids), vector.shape[0], dtype=torch.float64)
+            for layer, vector in zip(setup.push.layers, setup.push.vectors, strict=True)
+        }
+        for layer, vector in zip(setup.push.layers, setup.push.vectors, strict=True):
+            deltas[layer][range(len(rows)), rows] = torch.from_numpy(vector)
+        cast = {layer: delta.to(held.embed) for layer, delta in deltas.items()}
+        logits = held.logits(held.push(cast).final, [setup.question.answer.id])
+        found.append(logits[:, -1, 0].double().cpu().numpy())
+    return np.concatenate(found), ()
 
 
 def _ratio(setup: _Setup) -> Float[np.ndarray, "position"]:
