@@ -165,8 +165,8 @@ def reads_figure(result: FeatureWeightsResult) -> Figure:
         f"The {result.read_ids.shape[1]} words whose embeddings the encoder of {result.feature.text} "
         f"answers to most and least ({legible(result.reads_at)}). Vocabulary mean "
         f"{number(result.read_mean)}, standard deviation {number(result.read_deviation)}. Length of the "
-        f"encoder's row {number(result.encoder_norm)}, b_enc {number(result.encoder_bias)}, threshold {threshold}: it is "
-        f"active where everything that it reads gives more than {number(result.needed)}."
+        f"encoder's row {number(result.encoder_norm)}, b_enc {number(result.encoder_bias)}, threshold "
+        f"{threshold}: it is active where everything that it reads gives more than {number(result.needed)}."
     )
     return _weights(
         result,

@@ -24,13 +24,14 @@ from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.causal_trace_result import Step
 from mi_core.analyses.circuit_gains import Gain, final_gain
 from mi_core.analyses.circuit_vocabulary import unembeddings
-from mi_core.errors import Cancelled
+from mi_core.errors import Cancelled, TranscoderError
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
 from mi_core.transcoders.names import Feature
 from mi_core.transcoders.store import load_transcoder
 from mi_core.transcoders.transcoder import CHUNK_BYTES, Transcoder
 from mi_core.transcoders.weights_best import Best, Table, table_of
+from mi_core.transcoders.weights_cost import ABSENT, absent_warning, decoders_problem
 from mi_core.transcoders.weights_inputs import FeatureNeighboursInputs
 from mi_core.transcoders.weights_neighbours_result import FeatureNeighboursResult
 from mi_core.transcoders.weights_run import feature_rows
@@ -104,6 +105,8 @@ class _Search:
         own: cosines of the feature with itself, as the pass found them.
         compared: features looked at.
         gains: norm in front of the features, by layer.
+        problem: why decoders cannot be compared; empty when they can.
+        absent: "encoder" or "decoder" -> layers whose files are not here, and why.
     """
 
     transcoder: Transcoder
@@ -116,6 +119,7 @@ class _Search:
     problem: str = ""
     own: dict[str, float] = field(default_factory=dict)
     compared: int = 0
+    absent: dict[str, dict[int, str]] = field(default_factory=lambda: {"encoder": {}, "decoder": {}})
 
     @classmethod
     def start(cls, model: LoadedModel, transcoder: Transcoder, inputs: FeatureNeighboursInputs) -> "_Search":
@@ -123,6 +127,7 @@ class _Search:
         feature, count = inputs.chosen, inputs.count
         encoder = transcoder.encoder(feature.layer).some(torch.tensor([feature.index]))[0]
         rows, problem = feature_rows(transcoder, feature.layer, feature.index)
+        refused = decoders_problem(transcoder)
         there = reads_stream(transcoder)
         return cls(
             transcoder,
@@ -132,7 +137,7 @@ class _Search:
             {layer: reader_gain(model, transcoder, layer) for layer in transcoder.layers if there},
             (_two(count, feature), _two(count, feature)),
             (_two(count, floor=0.0), _two(count, floor=0.0)),
-            problem,
+            problem or ("" if refused is None else str(refused)),
         )
 
     @property
@@ -144,13 +149,19 @@ class _Search:
         """Encoders, then decoders, layer by layer."""
         layers = self.transcoder.layers
         steps = [(self._encoders, layer) for layer in layers]
-        steps += [(self._decoders, layer) for layer in layers if len(self.rows)]
+        if len(self.rows) and not self.problem:
+            steps += [(self._decoders, layer) for layer in layers]
         for done, (read, layer) in enumerate(steps):
             if on_step is not None:
                 spent = time.perf_counter() - started
                 left = spent / done * (len(steps) - done) if done else None
                 on_step(Step(done, len(steps), left, None, f"layer {layer}"))
-            read(layer)
+            try:
+                read(layer)
+            except TranscoderError as error:
+                if error.kind not in ABSENT:
+                    raise
+                self.absent[read.__name__.strip("_").removesuffix("s")][layer] = str(error)
         if on_step is not None:
             on_step(Step(len(steps), len(steps), 0.0, None, "words"))
 
@@ -256,8 +267,10 @@ def cosine(
 
 def top_words(model: LoadedModel, transcoder: Transcoder, features: list[Feature]) -> dict[str, str]:
     """The word that each of some features promotes most, all target layers summed."""
+    if not features or not transcoder.has_decoder or not transcoder.local:
+        return {}
     directions = [feature_rows(transcoder, one.layer, one.index)[0] for one in features]
-    if not directions or not len(directions[0]):
+    if not all(len(rows) for rows in directions):
         return {}
     gain = final_gain(model)
     written = gain.after(torch.stack([rows.sum(0) for rows in directions]).to(gain.vector))
@@ -280,7 +293,11 @@ def _warnings(search: _Search, *, cancelled: bool) -> Iterator[str]:
     if cancelled:
         yield "It was stopped before all layers were compared: better relatives may be missing."
     if search.problem:
-        yield f"{search.problem} There are only features that read alike."
+        downstream = ", and those downstream" if len(search.rows) else ""
+        yield f"{search.problem} There are only features that read alike{downstream}."
+    for part, layers in search.absent.items():
+        if layers:
+            yield absent_warning(layers, part)
     if not reads_stream(transcoder):
         yield (
             f"{name} reads {transcoder.reads.text}, what one module wrote, not the stream: features do not "

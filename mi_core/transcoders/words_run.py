@@ -27,6 +27,7 @@ from mi_core.transcoders.names import Feature
 from mi_core.transcoders.store import load_transcoder
 from mi_core.transcoders.transcoder import CHUNK_BYTES, Transcoder
 from mi_core.transcoders.weights_best import Best
+from mi_core.transcoders.weights_cost import ABSENT, absent_warning, decoders_problem
 from mi_core.transcoders.words_direction import Vocabulary, Words, read_words, words_of, written_words
 from mi_core.transcoders.words_forms import shown, word_forms
 from mi_core.transcoders.words_inputs import WordSearchInputs
@@ -51,20 +52,16 @@ def word_search(
         The features; after `Cancelled`, among the layers that were read until then.
 
     Raises:
-        TranscoderError: no such transcoder; kind "no_decoder" where only encoders are here and the search is
-            for features that write.
+        TranscoderError: no such transcoder; kind "no_decoder" or "offline" where the search is for features
+            that write and the decoders are not here.
         InputError: no tokenizer, or a word that it does not know.
     """
     started = time.perf_counter()
     transcoder = load_transcoder(model, inputs.transcoder)
     forms, warnings = word_forms(model, inputs.word)
-    if inputs.side == "writes" and not transcoder.has_decoder:
-        raise TranscoderError(
-            "Only the encoders of this transcoder are here",
-            kind="no_decoder",
-            why="what features write is in the decoders",
-            fix="Search for features that read the word",
-        )
+    problem = decoders_problem(transcoder) if inputs.side == "writes" else None
+    if problem is not None:
+        raise problem
     search = _Search.start(model, transcoder, inputs, forms)
     cancelled = False
     try:
@@ -85,7 +82,7 @@ def word_search(
         source_layers=np.array(transcoder.layers, np.int64),
         target_layers=np.array(search.targets, np.int64),
         best=search.grid,
-        warnings=(*warnings, *transcoder.warnings),
+        warnings=(*warnings, *search.warnings(), *transcoder.warnings),
         checks=tuple(_checks(hits, inputs)),
         seconds=time.perf_counter() - started,
         cancelled=cancelled,
@@ -120,6 +117,7 @@ class _Search:
         words: the same, as directions and covariance; kept by what they depend on.
         targets: layers that are written (read), the columns of `grid`.
         grid: best score by source and target layer.
+        absent: layers whose files are not here, and why.
     """
 
     transcoder: Transcoder
@@ -131,6 +129,7 @@ class _Search:
     best: Best
     words: dict[int, Words] = field(default_factory=dict)
     searched: int = 0
+    absent: dict[int, str] = field(default_factory=dict)
 
     @classmethod
     def start(
@@ -149,14 +148,24 @@ class _Search:
         """Layer by layer."""
         layers, total = self.transcoder.layers, sum(self.transcoder.n_features.values())
         for layer in layers:
-            for first, rows in self._rows(layer):
-                if on_step is not None:
-                    spent, done = time.perf_counter() - started, self.searched
-                    left = spent / done * (total - done) if done else None
-                    on_step(Step(done, total, left, None, f"layer {layer}"))
-                self._look(layer, first, rows)
+            try:
+                for first, rows in self._rows(layer):
+                    if on_step is not None:
+                        spent, done = time.perf_counter() - started, self.searched
+                        left = spent / done * (total - done) if done else None
+                        on_step(Step(done, total, left, None, f"layer {layer}"))
+                    self._look(layer, first, rows)
+            except TranscoderError as error:
+                if error.kind not in ABSENT or len(self.absent) + 1 == len(layers):
+                    raise
+                self.absent[layer] = str(error)
         if on_step is not None:
             on_step(Step(total, total, 0.0, None, "ranks"))
+
+    def warnings(self) -> Iterator[str]:
+        """What was left out."""
+        if self.absent:
+            yield absent_warning(self.absent, "decoder" if self.inputs.side == "writes" else "encoder")
 
     def _rows(self, layer: int) -> Iterator[tuple[int, Float[Tensor, "n column d_model"]]]:
         """Decoder rows, or encoder rows with one column, in chunks."""

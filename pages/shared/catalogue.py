@@ -15,6 +15,7 @@ from pages.shared import (
     attribution_fields,
     circuit_fields,
     feature_graph_fields,
+    feature_one_fields,
     feature_planning_fields,
     features_fields,
     generation_fields,
@@ -155,6 +156,7 @@ PAGES = (
         "Which features does a transcoder see here, and what do they do?",
         (
             *features_fields.FIELDS,
+            *feature_one_fields.FIELDS,
             *feature_planning_fields.FIELDS,
             *feature_graph_fields.FIELDS,
         ),

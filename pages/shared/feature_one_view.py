@@ -1,0 +1,97 @@
+"""What one feature writes and reads, as figure cards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from pages.shared.feature_one_text import READS_FORMULA, WRITES_FORMULA
+from pages.shared.figure_card import figure_card
+
+if TYPE_CHECKING:
+    from mi_core.transcoders.weights_result import FeatureWeightsResult
+
+WRITE_LAYER = "feature_write_layer"
+
+
+def draw_writes(result: FeatureWeightsResult) -> None:
+    """Words written to the chosen target layer, and where it writes at all."""
+    if not result.written:
+        return
+    from mi_core.exports.feature_weights import rows_figure, written_figure
+
+    column = _column(result)
+    left, right = st.columns(2)
+    with left:
+        figure_card("feature_written", written_figure(result, column), formula=WRITES_FORMULA)
+    with right:
+        _draw_target(result)
+        figure = rows_figure(result, chosen=column - 1 if column else None)
+        figure_card("feature_rows", figure, on_cell=lambda cell: _choose_index(result, cell))
+    _draw_layers(result, column)
+
+
+def _column(result: FeatureWeightsResult) -> int:
+    """The column of the chosen target layer; one that this feature does not write to is forgotten."""
+    chosen, targets = st.session_state[WRITE_LAYER], result.targets.tolist()
+    if chosen is not None and chosen not in targets:
+        st.info(f"{result.feature.text} does not write to layer {chosen}; all its layers together are shown.")
+        st.session_state[WRITE_LAYER] = None
+        return 0
+    return 0 if chosen is None else 1 + targets.index(chosen)
+
+
+def _draw_target(result: FeatureWeightsResult) -> None:
+    """The chooser of the target layer; with one layer there is nothing to choose."""
+    targets = result.targets.tolist()
+    if len(targets) > 1:
+        st.selectbox(
+            "Words written to",
+            [None, *targets],
+            format_func=lambda layer: "all target layers together" if layer is None else f"layer {layer}",
+            key=WRITE_LAYER,
+            help="Or click a bar, or a column of the table below.",
+        )
+
+
+def _choose_index(result: FeatureWeightsResult, cell: dict[str, Any]) -> None:
+    index = cell.get("index")
+    if isinstance(index, int) and 0 <= index < len(result.targets):
+        st.session_state[WRITE_LAYER] = int(result.targets[index])
+
+
+def _choose_column(result: FeatureWeightsResult, cell: dict[str, Any]) -> None:
+    column = cell.get("column")
+    if isinstance(column, int) and 0 <= column < len(result.columns):
+        st.session_state[WRITE_LAYER] = None if column == 0 else int(result.targets[column - 1])
+
+
+def _draw_layers(result: FeatureWeightsResult, column: int) -> None:
+    """Layer by layer, and the shape of the whole."""
+    from mi_core.exports.feature_weights import by_layer_figure, cosines_figure, histogram_figure
+
+    if len(result.targets) > 1:
+        figure = by_layer_figure(result, chosen=column)
+        figure_card(
+            "feature_by_layer",
+            figure,
+            on_cell=lambda cell: _choose_column(result, cell),
+            formula=WRITES_FORMULA,
+        )
+    with st.expander("More about what it writes", icon=":material/query_stats:"):
+        if len(result.targets) > 1:
+            left, right = st.columns(2)
+            with left:
+                figure_card("feature_histogram", histogram_figure(result))
+            with right:
+                figure_card("feature_cosines", cosines_figure(result))
+        else:
+            figure_card("feature_histogram", histogram_figure(result))
+
+
+def draw_reads(result: FeatureWeightsResult) -> None:
+    """Words that it reads."""
+    from mi_core.exports.feature_weights import reads_figure
+
+    figure_card("feature_reads", reads_figure(result), formula=READS_FORMULA)
