@@ -12,6 +12,7 @@ Cost: one pass over the matrix of edges.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
@@ -163,10 +164,13 @@ def _strongest(
     return order, weights[order]
 
 
+@lru_cache(maxsize=2)  # one page asks several times
 def edge_shares(result: "GraphResult") -> Float[np.ndarray, "row node"]:
-    """The share of the output's influence that passes each edge; see the module."""
+    """The share of the output's influence that passes each edge; see the module. Not to be changed."""
     arriving = result.influence + logit_weights(result)  # nothing reads a logit: it has its own weight
-    return shares(result.edges) * arriving[result.row_node, None]
+    found = shares(result.edges) * arriving[result.row_node, None]
+    found.flags.writeable = False
+    return found
 
 
 def grouped_edges(

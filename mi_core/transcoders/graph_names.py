@@ -7,6 +7,7 @@ two nodes of a graph share a name (in Neuronpedia's files an error and a feature
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from mi_core.errors import InputError
@@ -45,6 +46,7 @@ def first_logit(result: "GraphResult") -> int:
     return len(result.node_kind) - int((result.node_kind == LOGIT).sum())
 
 
+@lru_cache(maxsize=4)  # one page asks several times
 def node_names(result: "GraphResult") -> tuple[str, ...]:
     """The names of all nodes, in their order."""
     return tuple(node_name(result, index) for index in range(len(result.node_kind)))

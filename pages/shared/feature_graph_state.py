@@ -92,6 +92,13 @@ def choose_node(result: GraphResult, node: int) -> None:
         select(replace(selection(), position=position))
 
 
+def follow_picker(result: GraphResult) -> None:
+    """The picker was changed: what a click does."""
+    node = chosen_node(result)
+    if node is not None:
+        choose_node(result, node)
+
+
 def close_node() -> None:
     """Look at no node."""
     st.session_state[NODE] = st.session_state[EDGE] = None

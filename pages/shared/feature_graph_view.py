@@ -14,6 +14,7 @@ from pages.shared.feature_graph_state import (
     choose_node,
     chosen_edge,
     close_node,
+    follow_picker,
     pin,
     pinned_nodes,
     unpin,
@@ -138,6 +139,8 @@ def _picker(result: GraphResult, pruned: Pruned) -> None:
         format_func=labels.__getitem__,
         placeholder="any node",
         width=360,
+        on_change=follow_picker,
+        args=(result,),
     )
     if chosen is not None and not _known(result, chosen):
         st.warning(

@@ -11,6 +11,7 @@ from pages.shared.ablation_sweep_text import SWEEP_METHOD
 from pages.shared.attention_text import ATTENTION_METHOD
 from pages.shared.attribution_text import ATTRIBUTION_METHOD, PATCHING_METHOD
 from pages.shared.circuit_text import CIRCUIT_METHOD
+from pages.shared.feature_graph_text import GRAPH_METHOD
 from pages.shared.generation_text import GENERATION_METHOD, LOOP_METHOD
 from pages.shared.helix_text import HELIX_METHOD
 from pages.shared.knockout_text import KNOCKOUT_METHOD
@@ -117,6 +118,9 @@ def draw_methods() -> None:
     with st.container(border=True):
         st.subheader("Circuits")
         st.markdown(CIRCUITS_METHOD)
+    with st.container(border=True):
+        st.subheader("Attribution graph of features")
+        st.markdown(GRAPH_METHOD)
     st.subheader("Metrics")
     st.dataframe(
         {
