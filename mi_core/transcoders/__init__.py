@@ -33,6 +33,12 @@ if TYPE_CHECKING:
     from mi_core.transcoders.feature_text_result import FeatureTextResult
     from mi_core.transcoders.feature_text_run import feature_on_text
     from mi_core.transcoders.feature_vector import feature_vector
+    from mi_core.transcoders.folder import LocalFolder
+    from mi_core.transcoders.formats import open_folder
+    from mi_core.transcoders.formats_check import transcoder_check
+    from mi_core.transcoders.formats_check_result import TranscoderCheckInputs, TranscoderCheckResult
+    from mi_core.transcoders.hub_plan import ask_plan, fetch_plan
+    from mi_core.transcoders.hub_reference import parse_reference
     from mi_core.transcoders.inject_inputs import InjectInputs
     from mi_core.transcoders.inject_result import InjectResult
     from mi_core.transcoders.inject_run import inject
@@ -114,6 +120,14 @@ _HOMES = {
     "clt_probe": "mi_core.transcoders.probe_run",
     "CltProbeResult": "mi_core.transcoders.probe_result",
     "CltProbeInputs": "mi_core.transcoders.probe_inputs",
+    "TranscoderCheckInputs": "mi_core.transcoders.formats_check_result",
+    "TranscoderCheckResult": "mi_core.transcoders.formats_check_result",
+    "transcoder_check": "mi_core.transcoders.formats_check",
+    "open_folder": "mi_core.transcoders.formats",
+    "LocalFolder": "mi_core.transcoders.folder",
+    "ask_plan": "mi_core.transcoders.hub_plan",
+    "fetch_plan": "mi_core.transcoders.hub_plan",
+    "parse_reference": "mi_core.transcoders.hub_reference",
     "ActiveFeatures": "mi_core.transcoders.encode",
     "Encoder": "mi_core.transcoders.transcoder",
     "Feature": "mi_core.transcoders.names",
@@ -163,16 +177,20 @@ __all__ = [
     "Hook",
     "InjectInputs",
     "InjectResult",
+    "LocalFolder",
     "PlanningInputs",
     "PlanningPickInputs",
     "PlanningPickResult",
     "PlanningResult",
     "Source",
     "Transcoder",
+    "TranscoderCheckInputs",
+    "TranscoderCheckResult",
     "WordHit",
     "WordSearchInputs",
     "WordSearchResult",
     "active_features",
+    "ask_plan",
     "candle_json",
     "clt_probe",
     "compile_feature_edits",
@@ -184,15 +202,18 @@ __all__ = [
     "feature_vector",
     "feature_weights",
     "features_on_prompt",
+    "fetch_plan",
     "fit",
     "format_feature_edits",
     "found_transcoders",
     "inject",
     "load_transcoder",
     "masked_positions",
+    "open_folder",
     "parse_feature",
     "parse_feature_edits",
     "parse_features",
+    "parse_reference",
     "planning",
     "planning_features",
     "planning_to_candle_mi",
@@ -202,6 +223,7 @@ __all__ = [
     "read_values",
     "reconstruct",
     "routing_to_candle_mi",
+    "transcoder_check",
     "word_search",
     "written_values",
 ]

@@ -2,7 +2,8 @@
 
 First: `params.npz` with `W_enc` [d_model, feature] (transposed), `W_dec` [feature, d_model], `b_enc`,
 `b_dec`, `threshold`. The transcoders read the stream normalised WITHOUT the norm's gain
-(`ln2.hook_normalized`) and write `hook_mlp_out`; the SAEs of the "-res" and "-mlp" repositories give back `resid_post` or `mlp_out`.
+(`ln2.hook_normalized`) and write `hook_mlp_out`; the SAEs of the "-res" and "-mlp" repositories give back
+`resid_post` or `mlp_out`.
 Second: `params.safetensors` with lower-case keys, `affine_skip_connection` (used as x @ skip, not
 transposed), and hooks as Hugging Face module paths in `config.json`.
 All are JumpReLUs that clamp at 0 first, so a negative threshold acts as 0.

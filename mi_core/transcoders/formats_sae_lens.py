@@ -2,7 +2,8 @@
 
 `W_enc` [d_in, d_sae] (transposed), `W_dec` [d_sae, d_in], `b_enc`, `b_dec`, and for a JumpReLU `threshold`.
 The config names the architecture, the place (`hook_name`, and `hook_name_out` of a transcoder), and how the
-input is prepared: `apply_b_dec_to_input` takes b_dec off first. What would change numbers and is not supported
+input is prepared: `apply_b_dec_to_input` takes b_dec off first. What would change numbers and is not
+supported
 (input normalisation, gated architectures, scaling factors) is refused, never left out.
 
 Source: decoderesearch/SAELens, saes/*.py; its loaders of older configs.
