@@ -276,7 +276,7 @@ WIDE = 760  # plot width in pixels at which marks have their full size; in a nar
 
 def grown(size: float, power: int = 1) -> Spec:
     """A length (power 1) or an area (power 2) that follows the width of the plot up to its full size."""
-    return {"expr": f"{size} * pow(min(1, max(0.25, width / {WIDE})), {power})"}
+    return {"expr": f"{size} * pow(min(1, max(0.4, width / {WIDE})), {power})"}
 
 
 _SIGNED: Spec = {"condition": {"test": "datum.value < 0", "value": NEGATIVE}, "value": POSITIVE}
@@ -286,7 +286,7 @@ def _edge_layers(x: Spec, y: Spec, *, faint: bool) -> list[Spec]:
     ends = {"x": x, "y": y, "x2": {"field": "x2"}, "y2": {"field": "y2"}}
     width = {
         "field": "size", "type": "quantitative", "legend": None,
-        "scale": {"domain": [0, 1], "range": [grown(0.3), grown(4)], "clamp": True},
+        "scale": {"domain": [0, 1], "range": [grown(0.3), grown(4.0)], "clamp": True},
     }  # fmt: skip
     strength = {**width, "scale": {"domain": [0, 1], "range": [0.12, 0.8], "clamp": True}}
     pointed = {**width, "scale": {"domain": [0, 1], "range": [1, 4], "clamp": True}}
@@ -312,7 +312,7 @@ def _node_layers(x: Spec, y: Spec, *, chosen: bool) -> list[Spec]:
     ]
     size = {
         "field": "size", "type": "quantitative", "legend": None,
-        "scale": {"type": "sqrt", "range": [grown(26, 2), grown(190, 2)], "zero": True},
+        "scale": {"type": "sqrt", "range": [grown(26.0, 2), grown(190.0, 2)], "zero": True},
     }  # fmt: skip
     told = [
         shown_name("name", "node"), shown_name("label", "label"), shown_name("told", "its number"),
@@ -324,13 +324,13 @@ def _node_layers(x: Spec, y: Spec, *, chosen: bool) -> list[Spec]:
         "nodes", "point", look={"filled": True, "cursor": "pointer", "strokeWidth": 0},
         x=x, y=y, shape=shape, color={"condition": signs, **hue}, size=size, opacity=faded, tooltip=told,
     )  # fmt: skip
-    ring = {"filled": False, "size": grown(300, 2)}
+    ring = {"filled": False, "size": grown(300.0, 2)}
     above, left = {"dy": -12}, {"dx": -10, "align": "right", "baseline": "middle"}
     places = {"x": x, "y": y, "text": {"field": "beside"}}
     return [
         {**dots, "params": [_nearest("cell", "click"), _nearest("hover", "pointerover")]},
         mark_layer("pinned", "point", "pin", look=ring, x=x, y=y),
-        mark_layer("chosen", "point", "ring", look={"size": grown(420, 2)}, x=x, y=y),
+        mark_layer("chosen", "point", "ring", look={"size": grown(420.0, 2)}, x=x, y=y),
         *(
             mark_layer(data, "text", style, look=look, **places)
             for data, look in (("named", above), ("logits", left))

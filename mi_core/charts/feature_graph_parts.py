@@ -167,7 +167,7 @@ def _layers(x: Spec, y: Spec) -> list[Spec]:
     ends = {"x": x, "y": y, "x2": {"field": "x2"}, "y2": {"field": "y2"}}
     width = {
         "field": "size", "type": "quantitative", "legend": None,
-        "scale": {"domain": [0, 1], "range": [grown(0.5), grown(6)], "clamp": True},
+        "scale": {"domain": [0, 1], "range": [grown(0.5), grown(6.0)], "clamp": True},
     }  # fmt: skip
     colour = {"condition": {"test": "datum.value < 0", "value": NEGATIVE}, "value": POSITIVE}
     told = [shown_name("from", "from"), shown_name("to", "to"), shown_number("value", "sum of edges")]
@@ -175,7 +175,7 @@ def _layers(x: Spec, y: Spec) -> list[Spec]:
         "edges", "rule", look={"opacity": 0.7}, **ends, color=colour, strokeWidth=width, tooltip=told
     )
     dots = mark_layer(
-        "nodes", "point", look={"filled": True, "size": grown(150, 2), "opacity": 1, "cursor": "pointer"},
+        "nodes", "point", look={"filled": True, "size": grown(150.0, 2), "opacity": 1, "cursor": "pointer"},
         x=x, y=y, shape=shape, color=hue,
         tooltip=[shown_name("name", "node"), shown_name("members", "members")],
     )  # fmt: skip
@@ -184,7 +184,7 @@ def _layers(x: Spec, y: Spec) -> list[Spec]:
     return [
         lines,
         {**dots, "params": cell_selection("part")},
-        mark_layer("chosen", "point", "ring", look={"size": grown(380, 2)}, x=x, y=y),
+        mark_layer("chosen", "point", "ring", look={"size": grown(380.0, 2)}, x=x, y=y),
         *(mark_layer("nodes", "text", style, look=beside, **words) for style in ("text-halo", "value")),
     ]
 
