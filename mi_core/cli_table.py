@@ -278,6 +278,11 @@ ANALYSES: dict[str, Analysis] = {
         },
         defaults={"vector": ""},
     ),
+    "inject": Analysis(
+        help="set, add, scale, suppress or ablate features of a transcoder, and compare before and after",
+        inputs="mi_core.transcoders:InjectInputs",
+        function="mi_core.transcoders:inject",
+    ),
     "planning": Analysis(
         help="push features at one token after the other and read where the answer changes",
         inputs="mi_core.transcoders:PlanningInputs",
@@ -287,6 +292,11 @@ ANALYSES: dict[str, Analysis] = {
         help="pick the features before a prompt's end that make it say its word",
         inputs="mi_core.transcoders:PlanningPickInputs",
         function="mi_core.transcoders:planning_features",
+    ),
+    "feature-generation": Analysis(
+        help="continue a prompt with features pushed at every step, beside the text without",
+        inputs="mi_core.transcoders:FeatureGenerationInputs",
+        function="mi_core.transcoders:feature_generation",
     ),
     "feature-routing": Analysis(
         help="see which heads look at a token into which features are pushed",

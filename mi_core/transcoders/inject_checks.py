@@ -135,8 +135,8 @@ def _suppressed(compiled: Compiled, found: np.ndarray) -> Iterator[str]:
     if beyond:
         yield (
             f"{_named(beyond)}: suppress takes away the same number of decoder rows whether or not the "
-            "feature is active; here it takes more than is there and pushes the other way. Ablate takes away what "
-            "is there."
+            "feature is active; here it takes more than is there and pushes the other way. Ablate takes "
+            "away what is there."
         )
 
 
