@@ -70,9 +70,30 @@ def generation(
         SiteMissing: the model lacks a site of an edit.
         EditError: an edit does not fit, or never took effect.
     """
-    started = time.perf_counter()
     prompt = tokenize(model.tokenizer, inputs.prompt, bos=inputs.bos)
-    live = generation_edits(model, prompt.ids, inputs)
+    return continue_both(model, inputs, prompt, generation_edits(model, prompt.ids, inputs), on_step)
+
+
+def continue_both(
+    model: LoadedModel,
+    inputs: GenerationInputs,
+    prompt: TokenizedPrompt,
+    live: LiveEdits,
+    on_step: OnStep | None = None,
+) -> GenerationResult:
+    """Continue a prompt with and without edits that are compiled already.
+
+    Args:
+        model: a loaded model.
+        inputs: length and sampling, and where edits without positions act.
+        prompt: its tokens.
+        live: the edits.
+        on_step: as in `generation`.
+
+    Raises:
+        InputError, SiteMissing, EditError: as in `generation`.
+    """
+    started = time.perf_counter()
     report = _Report(on_step, 2 * len(inputs.used_seeds) * inputs.steps)
     pairs: list[_Pair] = []
     cancelled = False
