@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     )
     from mi_core.transcoders.feature_edits import FeatureEdit, format_feature_edits, parse_feature_edits
     from mi_core.transcoders.feature_edits_compile import Compiled, compile_feature_edits
+    from mi_core.transcoders.feature_generation_inputs import FeatureGenerationInputs
+    from mi_core.transcoders.feature_generation_result import FeatureGenerationResult
+    from mi_core.transcoders.feature_generation_run import feature_generation
     from mi_core.transcoders.feature_text_inputs import FeatureTextInputs
     from mi_core.transcoders.feature_text_result import FeatureTextResult
     from mi_core.transcoders.feature_text_run import feature_on_text
@@ -71,6 +74,9 @@ if TYPE_CHECKING:
     from mi_core.transcoders.words_run import word_search
 
 _HOMES = {
+    "feature_generation": "mi_core.transcoders.feature_generation_run",
+    "FeatureGenerationResult": "mi_core.transcoders.feature_generation_result",
+    "FeatureGenerationInputs": "mi_core.transcoders.feature_generation_inputs",
     "feature_on_text": "mi_core.transcoders.feature_text_run",
     "FeatureTextResult": "mi_core.transcoders.feature_text_result",
     "FeatureTextInputs": "mi_core.transcoders.feature_text_inputs",
@@ -162,6 +168,8 @@ __all__ = [
     "FeatureCorpusInputs",
     "FeatureCorpusResult",
     "FeatureEdit",
+    "FeatureGenerationInputs",
+    "FeatureGenerationResult",
     "FeatureNeighboursInputs",
     "FeatureNeighboursResult",
     "FeatureRoutingInputs",
@@ -196,6 +204,7 @@ __all__ = [
     "compile_feature_edits",
     "corpus_pass",
     "feature_corpus",
+    "feature_generation",
     "feature_neighbours",
     "feature_on_text",
     "feature_routing",
