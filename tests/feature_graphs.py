@@ -49,7 +49,7 @@ def hand_graph(**changes: Any) -> GraphResult:
         "remainder": remainder,
         "row_value": edges.sum(1) + remainder,
         "residual": np.zeros(5, np.float32),
-        "influence": np.array([0.2, 0.25, 0.4, 0.05, 0.0, 0.04, 0.06, 0.2, 0.15, 0.0, 0.0]),
+        "influence": np.array([0.2, 0.25, 0.4, 0.05, 0.0, 0.04, 0.06, 0.2, 0.15, 0.7, 0.2]),
         "logit_weights": np.array([0.7, 0.2]),
         "tokens": (Token(0, 7, "The", 0, 3, False), Token(1, 8, "\u00b7<b>", 3, 6, False)),
         "target_names": ("\u00b7Paris", "\u00b7Rome"),

@@ -28,7 +28,6 @@ from mi_core.transcoders.graph_names import (
     KIND_NAMES,
     LOGIT,
     TOKEN,
-    first_logit,
     node_label,
     node_name,
 )
@@ -190,7 +189,7 @@ def _node_record(
     sign = 0 if weight is None or node not in weights.shown else (1 if weight[0] > 0 else -1)
     return {
         "node": node, "kind": str(kind), "x": float(layout.x[node]), "y": float(layout.y[node]),
-        "size": _size(result, node),
+        "size": max(float(result.influence[node]), 0.0),
         "name": isolated(legible(node_label(result, node))),
         "label": isolated(legible(label or group or "none")),
         "told": _told(result, node),
@@ -199,13 +198,6 @@ def _node_record(
         "group": isolated(legible(group)),
         "beside": _beside(result, node, view, group or label),
     }  # fmt: skip
-
-
-def _size(result: "GraphResult", node: int) -> float:
-    """Influence; a logit's weight in the target, because nothing reads it and no influence arrives there."""
-    if result.node_kind[node] == LOGIT:
-        return abs(float(result.logit_weights[node - first_logit(result)]))
-    return max(float(result.influence[node]), 0.0)
 
 
 def _told(result: "GraphResult", node: int) -> str:

@@ -3,7 +3,7 @@
     share(t <- s) = |A[t, s]| / (sum over s' of |A[t, s']|) * influence[t]
 
 is how much of the output's influence passes one edge: the part of row t that s makes up, times the influence
-that arrives at t (Ameisen et al., 2025). It orders edges, so that a drawing with a limit shows those that
+of t (Ameisen et al., 2025). It orders edges, so that a drawing with a limit shows those that
 matter. An edge between two supernodes is the plain sum of the edges between their members: what the source's
 members add together to the pre-activations of the target's members, edges inside a supernode left out.
 
@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 
 from mi_core.errors import InputError
 from mi_core.transcoders.graph_names import format_nodes, parse_nodes
-from mi_core.transcoders.graph_scores import logit_weights, shares
+from mi_core.transcoders.graph_scores import shares
 
 if TYPE_CHECKING:
     from mi_core.transcoders.graph_result import GraphResult
@@ -167,8 +167,7 @@ def _strongest(
 @lru_cache(maxsize=2)  # one page asks several times
 def edge_shares(result: "GraphResult") -> Float[np.ndarray, "row node"]:
     """The share of the output's influence that passes each edge; see the module. Not to be changed."""
-    arriving = result.influence + logit_weights(result)  # nothing reads a logit: it has its own weight
-    found = shares(result.edges) * arriving[result.row_node, None]
+    found = shares(result.edges) * result.influence[result.row_node, None]
     found.flags.writeable = False
     return found
 
