@@ -10,7 +10,7 @@ from mi_core.analyses.plain import check_choice, check_text, check_whole, inputs
 from mi_core.errors import InputError
 from mi_core.tokens import Bos
 
-Source = Literal["prompts", "sets", "embedding", "unembedding", "file"]
+Source = Literal["prompts", "sets", "embedding", "unembedding", "file", "feature"]
 Pool = Literal["last", "all"]
 Site = Literal["resid_post", "attn_out", "mlp_out"]
 Where = Literal["all", "last", "chosen"]
@@ -32,7 +32,8 @@ class SteeringInputs:
     Attributes:
         prompt: ends just before its answer.
         source: "prompts" = state of `positive` minus state of `negative`; "sets" = the same of means over two
-            sets; "embedding" or "unembedding" of `token`; "file" = the numbers in `vector`.
+            sets; "embedding" or "unembedding" of `token`; "file" = the numbers in `vector`; "feature" = what
+            `feature` writes to each layer.
         positive: the prompt (for "sets": the prompts, one per line) that the vector points to.
         negative: what it points away from, likewise. Empty for "prompts": the prompt itself.
         pool: of each of these prompts the last token's state, or the mean over all its tokens (without the
@@ -40,6 +41,8 @@ class SteeringInputs:
         token: text of one token; empty = the answer's, or without an answer the prompt's top token.
         vector: d_model numbers read from a file.
         vector_name: the file's name.
+        feature: a transcoder's feature, such as "L5F102".
+        transcoder: the transcoder; "" = the one bundled with the model, else a folder or a Hugging Face id.
         site: what it is added to.
         layer: where; None = the middle layer.
         where: at which tokens of the prompt.
@@ -66,6 +69,8 @@ class SteeringInputs:
     token: str = ""
     vector: tuple[float, ...] = ()
     vector_name: str = ""
+    feature: str = ""
+    transcoder: str = ""
     site: Site = "resid_post"
     layer: int | None = None
     where: Where = "last"
@@ -140,6 +145,12 @@ class SteeringInputs:
                 check_text("token", self.token, 1000)
         elif self.token:
             raise InputError(f"A token does not belong to the source {self.source!r}")
+        if (self.source == "feature") != bool(self.feature):
+            fix = "Name one, such as L5F102"
+            raise InputError("A feature and the source 'feature' belong together", fix=fix)
+        if self.feature or self.transcoder:
+            check_text("feature", self.feature, 100, "Name one, such as L5F102")
+            check_text("transcoder", self.transcoder or " ", 1000)
         if (self.source == "file") != bool(self.vector):
             raise InputError(
                 "A vector of numbers and the source 'file' belong together", fix="Load a vector file"

@@ -2,6 +2,7 @@
 
     prompts:   v[l] = x_positive[l] - x_negative[l]                 x: value of the site after layer l
     sets:      v[l] = mean over positive prompts of x[l] - mean over negative prompts of x[l]
+    feature: v[l] = the row that a transcoder's feature writes to layer l (nothing below its own layer)
     embedding: v = W_E[token]        unembedding: v = W_U[:, token]        the same at every layer
     edit:      x[p] -> x[p] + c v at the chosen tokens p
 
@@ -37,7 +38,8 @@ def steering_vector(model: LoadedModel, inputs: SteeringInputs) -> SteeringVecto
 
     Raises:
         InputError: a prompt cannot be tokenised, the token is several tokens, the vector has another width or
-            is zero.
+            is zero, there is no such feature.
+        TranscoderError: there is no such transcoder, or it does not fit the model.
         SiteMissing: the model does not have the site.
     """
     if inputs.source in ("prompts", "sets"):
@@ -47,6 +49,10 @@ def steering_vector(model: LoadedModel, inputs: SteeringInputs) -> SteeringVecto
         vector = SteeringVector(
             np.array([numbers], np.float32), "file", f"Read from {inputs.vector_name or 'a file'!r:.200}."
         )
+    elif inputs.source == "feature":
+        from mi_core.transcoders import feature_vector  # it uses the analyses, so not at the top
+
+        vector = feature_vector(model, inputs.feature, inputs.transcoder)
     else:
         vector = _of_token(model, inputs)
     if not np.abs(vector.values).max() > 0:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mi_core.transcoders.feature_text_inputs import FeatureTextInputs
     from mi_core.transcoders.feature_text_result import FeatureTextResult
     from mi_core.transcoders.feature_text_run import feature_on_text
-    from mi_core.transcoders.feature_vector import feature_vector
+    from mi_core.transcoders.feature_vectors import feature_vector
     from mi_core.transcoders.folder import LocalFolder
     from mi_core.transcoders.formats import open_folder
     from mi_core.transcoders.formats_check import transcoder_check
@@ -110,7 +110,7 @@ _HOMES = {
     "planning_to_candle_mi": "mi_core.transcoders.planning_files",
     "planning_features": "mi_core.transcoders.planning_pick_run",
     "planning": "mi_core.transcoders.planning_run",
-    "feature_vector": "mi_core.transcoders.feature_vector",
+    "feature_vector": "mi_core.transcoders.feature_vectors",
     "feature_routing": "mi_core.transcoders.routing_run",
     "PlanningResult": "mi_core.transcoders.planning_result",
     "PlanningPickResult": "mi_core.transcoders.planning_pick",

@@ -29,7 +29,7 @@ from mi_core.tokens import TokenizedPrompt, tokenize
 from mi_core.transcoders.encode import masked_positions
 from mi_core.transcoders.feature_generation_inputs import FeatureGenerationInputs
 from mi_core.transcoders.feature_generation_result import FeatureGenerationResult
-from mi_core.transcoders.feature_vector import Push, push_of
+from mi_core.transcoders.feature_vectors import Push, push_of
 from mi_core.transcoders.planning_words import FAR
 from mi_core.transcoders.store import load_transcoder
 from mi_core.transcoders.transcoder import Transcoder

@@ -40,7 +40,7 @@ from mi_core.metrics import exact_logits
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
 from mi_core.transcoders.encode import read_values
-from mi_core.transcoders.feature_vector import Push, push_of
+from mi_core.transcoders.feature_vectors import Push, push_of
 from mi_core.transcoders.linear import frozen_pass
 from mi_core.transcoders.names import Feature, format_features, parse_features
 from mi_core.transcoders.planning_inputs import PlanningInputs

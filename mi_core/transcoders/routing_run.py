@@ -26,7 +26,7 @@ from mi_core.errors import InputError
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
 from mi_core.tokens import prompt_warnings, tokenize
-from mi_core.transcoders.feature_vector import Push, push_of
+from mi_core.transcoders.feature_vectors import Push, push_of
 from mi_core.transcoders.planning_inputs import FeatureRoutingInputs
 from mi_core.transcoders.routing_result import FeatureRoutingResult
 from mi_core.transcoders.store import load_transcoder

@@ -9,6 +9,7 @@ import streamlit as st
 
 from mi_core.analyses.steering_inputs import MAX_COEFFICIENT, MAX_CONTROLS, SteeringInputs
 from mi_core.errors import InputError
+from pages.shared.selection import selection
 from pages.shared.steering_fields import EXAMPLE, METRICS, POOLS, QUERIES, SITES, SOURCES, WHERES
 from pages.shared.text import plain
 
@@ -76,11 +77,26 @@ def _draw_source(about: About) -> None:
             st.info("Type a second prompt (B) above: the vector points to it.", icon=":material/edit:")
     elif source == "file":
         _draw_file(about)
+    elif source == "feature":
+        st.text_input(
+            "Feature", key="steering_feature", placeholder=_selected_feature() or "e.g. L5F102", width=240,
+            help="Of each layer the vector is the row that the feature writes there; below its own layer it "
+            "is zero. The transcoder is the one of the page Features; several at once: its tab Steer. "
+            "Empty: the feature that is selected there.",
+        )  # fmt: skip
     else:
         st.text_input(
             "Token", key="steering_token", placeholder="the answer", width=240,
             help="A single token; a space before a word belongs to it. Empty: the answer.",
         )  # fmt: skip
+
+
+def _selected_feature() -> str:
+    """The feature that is selected on the page Features, as text; "" = none."""
+    chosen = selection()
+    if chosen.layer is None or chosen.feature is None:
+        return ""
+    return f"L{chosen.layer}F{chosen.feature}"
 
 
 def _draw_file(about: About) -> None:
@@ -163,6 +179,11 @@ def wanted(asked: Asked, *, layer: bool = True) -> SteeringInputs | None:
         if FILE not in state:
             return None
         fields |= {"vector_name": state[FILE][0], "vector": state[FILE][1]}
+    elif source == "feature":
+        named = state["steering_feature"].strip() or _selected_feature()
+        if not named:
+            return None
+        fields |= {"feature": named, "transcoder": state["feature_transcoder"]}
     else:
         fields["token"] = state["steering_token"]
     if source in ("sets", "prompts"):

@@ -13,6 +13,7 @@ SOURCES = {
     "unembedding": "A token's unembedding",
     "embedding": "A token's embedding",
     "file": "A file",
+    "feature": "A transcoder's feature",
 }
 POOLS = {"last": "last token", "all": "mean over tokens"}
 SITES = {"resid_post": "Residual stream", "attn_out": "Attention output", "mlp_out": "MLP output"}
@@ -57,6 +58,7 @@ FIELDS = [
     link.text("steering_from", "st_a", "", limit=20_000),
     link.choice("steering_pool", "st_pool", "last", POOLS),
     link.text("steering_token", "st_token", "", limit=1000),
+    link.text("steering_feature", "st_feat", "", limit=100),
     link.choice("steering_site", "st_site", "resid_post", SITES),
     link.number("steering_layer", "st_layer", None, 0, 10_000, whole=True),
     link.choice("steering_where", "st_where", "last", WHERES),
