@@ -112,9 +112,10 @@ class PieceReader:
         return visible(piece)
 
     def text(self, token_id: int, piece: str | None) -> str:
-        """What a token adds to a text, spaces and line breaks as they are, for files that others read.
+        r"""What a token adds to a text, spaces and line breaks as they are, for files that others read.
 
-        Bytes that are no whole UTF-8 character are written like `\\xe2`, as circuit-tracer's viewer joins them.
+        Bytes that are no whole UTF-8 character are written like `\xe2`, as circuit-tracer's viewer joins
+        them.
         """
         if token_id in self.verbatim:
             return self.verbatim[token_id]

@@ -66,5 +66,5 @@ def prompt_check(model: LoadedModel, transcoder: Transcoder, row: Row) -> Check:
     return Check(
         "one row as a prompt gives the same features",
         off <= agreement(model) and apart <= 0.001 * max(1, total) + 1,
-        f"Row {row.number}: {total:,} active features agree to {off:.1e}; {apart} are on in one reading only.",
+        f"Row {row.number}: {total:,} active features agree to {off:.1e}; {apart} are on in one only.",
     )

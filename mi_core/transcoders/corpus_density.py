@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SCHEMA, VERSION = "lantern/features", 1
 MAX_SUMMARY_BYTES = 400_000_000
+SHOWN_DEAD = 40
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 
 
@@ -53,6 +54,32 @@ class FeatureSummary:
         """Features of a layer that were never active."""
         return np.flatnonzero(self.density[layer] == 0).tolist() if layer in self.density else []
 
+    @property
+    def n_features(self) -> int:
+        """Features of all layers."""
+        return sum(len(values) for values in self.density.values())
+
+    def dead_names(self) -> list[str]:
+        """All dead features by name, layer by layer."""
+        return [f"L{layer}F{index}" for layer in sorted(self.density) for index in self.dead(layer)]
+
+    def dead_table(self) -> list[dict[str, Any]]:
+        """One row per layer: how many features, how many dead, the first of them."""
+        rows = []
+        for layer in sorted(self.density):
+            dead = self.dead(layer)
+            shown = ", ".join(map(str, dead[:SHOWN_DEAD])) + (", …" if len(dead) > SHOWN_DEAD else "")
+            rows.append(
+                {
+                    "layer": layer,
+                    "features": len(self.density[layer]),
+                    "dead": len(dead),
+                    "dead [%]": round(100 * len(dead) / max(1, len(self.density[layer])), 2),
+                    "which": shown,
+                }
+            )
+        return rows
+
 
 def own_folder(fingerprint: str) -> Path:
     """Features files of a transcoder in the user's data folder; need not exist."""
@@ -77,6 +104,14 @@ def save_folder(transcoder: "Transcoder") -> Path:
         if not lent and os.access(path, os.W_OK):
             return path / FOLDER
     return own_folder(transcoder.fingerprint)
+
+
+def files_state(transcoder: "Transcoder") -> str:
+    """A text that changes when the local features files do; "" where there are none."""
+    for folder in local_folders(transcoder):
+        known = (folder / INDEX).stat()
+        return f"{known.st_mtime_ns:x}-{known.st_size:x}"
+    return ""
 
 
 def summary_of(transcoder: "Transcoder") -> FeatureSummary | None:

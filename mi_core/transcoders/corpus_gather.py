@@ -1,8 +1,8 @@
 """The second reading of a corpus pass: what stands around the chosen tokens, and what is active with them.
 
-The first reading knows of an example only its place and value. Rows that hold a chosen token are run once more:
-the activations around it become the example's colours, and the features of all layers that are active at a
-sampled token are counted, so that for features f and g
+The first reading knows of an example only its place and value. Rows that hold a chosen token are run once
+more: the activations around it become the example's colours, and the features of all layers that are active
+at a sampled token are counted, so that for features f and g
 
     share(f, g) = sampled active tokens of f at which g is active / sampled active tokens of f
 

@@ -17,8 +17,8 @@ class CorpusPassInputs:
         text: "diverse" (Lantern's own texts), or a file: .txt (blank lines separate documents) or .jsonl (one
             document per line, as {"text": ...}).
         transcoder: "" = the one beside the model; else its name, folder or Hugging Face id.
-        save_to: folder for the files; "" = `features` beside the transcoder if that is a folder of yours, else
-            in your data folder. It is replaced as a whole.
+        save_to: folder for the files; "" = `features` beside the transcoder if that is a folder of yours,
+            else in your data folder. It is replaced as a whole.
         row: tokens of a row at most, BOS included; longer documents are split.
         max_tokens: tokens that count at most; 0 = all.
         top: strongest examples per feature, one per row.
@@ -28,7 +28,7 @@ class CorpusPassInputs:
             with it.
         around: tokens kept on each side of an example.
         words: tokens that a feature writes most and least, how many of each; 0 = none.
-        max_bytes: size that the files must not exceed; examples are shortened and left out until they fit. 0 =
+        max_bytes: size that the files must not exceed; examples are cut until they fit. 0 =
             no limit.
         seed: of the draw.
     """

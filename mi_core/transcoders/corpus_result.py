@@ -142,16 +142,16 @@ _PLAIN = (*_TEXTS, *_COUNTS)
 
 def _build(record: Mapping[str, Any]) -> CorpusPassResult:
     n = len(record["layers"])
-    kinds = {"largest": "float32"}
-    arrays = {name: decode_array(record[name], kinds.get(name, "int64"), (n,), name) for name in ARRAYS}
+    named: dict[str, Any] = {name: str(record[name]) for name in _TEXTS}
+    named |= {name: int(record[name]) for name in _COUNTS}
+    for name in ARRAYS:
+        named[name] = decode_array(record[name], "float32" if name == "largest" else "int64", (n,), name)
     return CorpusPassResult(
         inputs=CorpusPassInputs.from_dict(record["inputs"]),
         provenance=provenance_from(record["provenance"]),
-        **{name: str(record[name]) for name in _TEXTS},
-        **{name: int(record[name]) for name in _COUNTS},
-        **arrays,
         warnings=texts_from(record["warnings"]),
         checks=checks_from(record["checks"]),
         seconds=float(record["seconds"]),
         cancelled=bool(record["cancelled"]),
+        **named,
     )

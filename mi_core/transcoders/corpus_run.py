@@ -78,13 +78,13 @@ def corpus_pass(
     run.plan()
     try:
         run.read()
-        run.look_again()
-        run.write()
+        gather = run.look_again()
+        run.write(gather)
     except Cancelled:
         run.save()
-        return run.result(cancelled=True)
+        return run.stopped()
     drop_checkpoint(checkpoint_file(run.folder))
-    return run.result()
+    return run.done(gather)
 
 
 @dataclass(slots=True)
@@ -104,15 +104,12 @@ class _Pass:
     batches_done: int = 0
     tokens_done: int = 0
     rows_done: int = 0
-    worked: float = 0.0
     resumed: int = 0
     saved: float = field(default_factory=time.perf_counter)
-    sample_row: Row | None = None
-    gather: Gather | None = None
+    longest: Row | None = None
     bytes: int = 0
     trim: Trim | None = None
     warnings: list[str] = field(default_factory=list)
-    checks: list[Check] = field(default_factory=list)
 
     @property
     def folder(self) -> Path:
@@ -136,8 +133,8 @@ class _Pass:
         for row in self._rows():
             self.n_rows, self.n_tokens = self.n_rows + 1, self.n_tokens + row.counted
             documents.add(row.document)
-            if self.sample_row is None or len(row.ids) > len(self.sample_row.ids):
-                self.sample_row = row
+            if self.longest is None or len(row.ids) > len(self.longest.ids):
+                self.longest = row
         self.n_documents = len(documents)
         if not self.n_tokens:
             raise InputError("No token of this text counts", fix="Give a text with words")
@@ -212,11 +209,10 @@ class _Pass:
         self.tokens_done += len(batch) * counted
         self.rows_done += len(batch)
 
-    def look_again(self) -> None:
+    def look_again(self) -> Gather:
         """Second reading: what stands around the chosen tokens."""
-        self.gather = Gather.of(self.states, self.inputs, self.n_tokens)
-        needed = self.gather.needed()
-        wanted = set(needed.tolist())
+        gather = Gather.of(self.states, self.inputs, self.n_tokens)
+        wanted = set(gather.needed().tolist())
         kept = (row for row in self._rows() if row.number in wanted)
         done = 0
         for batch in batches(kept, tokens_at_once(self.transcoder)):
@@ -226,14 +222,14 @@ class _Pass:
                 layer: values.cpu().numpy()
                 for layer, values in layer_activations(self.model, self.transcoder, batch)
             }
-            self.gather.add(batch, dense)
+            gather.add(batch, dense)
             done += len(batch)
+        return gather
 
-    def write(self) -> None:
+    def write(self, gather: Gather) -> None:
         """Make the records and write the files."""
-        assert self.gather is not None
         records = Records(
-            self.inputs, self.states, self.gather, self._words(), self.n_tokens, self.transcoder.name,
+            self.inputs, self.states, gather, self._words(), self.n_tokens, self.transcoder.name,
             self.model.tokenizer,
         )  # fmt: skip
         records.prepare()
@@ -259,7 +255,7 @@ class _Pass:
         steps = trims(self.inputs)
         if not self.inputs.max_bytes:
             return steps[0]
-        room = 0.97 * self.inputs.max_bytes - 12 * len(self.gather.looked() if self.gather else ())
+        room = 0.97 * self.inputs.max_bytes - 12 * sum(self.transcoder.n_features.values())
         chosen = next((trim for trim in steps if records.estimate(trim) <= room), steps[-1])
         if chosen != steps[0]:
             self.warnings.append(f"To stay within the size limit, examples were cut: {chosen.text}.")
@@ -300,23 +296,31 @@ class _Pass:
             },
         }
 
-    def result(self, *, cancelled: bool = False) -> CorpusPassResult:
-        """What is known now."""
-        if cancelled and not self.batches_done:
-            raise Cancelled  # stopped before there was anything to keep
-        states, warnings = self.states, list(self.warnings)
-        if cancelled:
-            warnings.append(
-                f"Stopped after {self.tokens_done:,} of {self.n_tokens:,} tokens; no files were written. "
-                "The same pass goes on from here."
-            )
-        if not cancelled:
-            assert self.gather is not None
-            assert self.sample_row is not None
-            self.checks += [
-                examples_check(self.model, self.gather),
-                prompt_check(self.model, self.transcoder, self.sample_row),
-            ]
+    def stopped(self) -> CorpusPassResult:
+        """What is known when the user stops.
+
+        Raises:
+            Cancelled: nothing was read yet.
+        """
+        if not self.batches_done:
+            raise Cancelled
+        said = (
+            f"Stopped after {self.tokens_done:,} of {self.n_tokens:,} tokens; no files were written. "
+            "The same pass goes on from here."
+        )
+        return self._result((), (said,), cancelled=True)
+
+    def done(self, gather: Gather) -> CorpusPassResult:
+        """The whole pass, with its checks."""
+        checks = [examples_check(self.model, gather)]
+        if self.longest is not None:
+            checks.append(prompt_check(self.model, self.transcoder, self.longest))
+        return self._result(tuple(checks), (), cancelled=False)
+
+    def _result(
+        self, checks: tuple[Check, ...], said: tuple[str, ...], *, cancelled: bool
+    ) -> CorpusPassResult:
+        states = self.states
         sizes = [len(state.counts) for state in states.values()]
         return CorpusPassResult(
             inputs=self.inputs,
@@ -333,8 +337,8 @@ class _Pass:
             largest=np.concatenate([state.largest for state in states.values()]),
             folder="" if cancelled else str(self.folder),
             file_bytes=self.bytes,
-            warnings=(*self.transcoder.warnings, *warnings),
-            checks=(finite_check(states), counts_check(states), *self.checks),
+            warnings=(*self.transcoder.warnings, *self.warnings, *said),
+            checks=(finite_check(states), counts_check(states), *checks),
             seconds=time.perf_counter() - self.started,
             cancelled=cancelled,
         )

@@ -1,12 +1,12 @@
 """Running statistics of the features of one layer over a corpus, in memory that does not grow with it.
 
-Per feature: at how many tokens it is active, its largest activation, a histogram, the strongest token of each of
-the `top` rows where it is strongest, and `sampled` of its active tokens drawn at random. The draw gives every
-active token a number that depends on seed, feature and place alone and keeps the largest, so that it is the same
-whatever the batches are and after any interruption.
+Per feature: at how many tokens it is active, its largest activation, a histogram, the strongest token of each
+of the `top` rows where it is strongest, and `sampled` of its active tokens drawn at random. The draw gives
+every active token a number that depends on seed, feature and place alone and keeps the largest, so that it is
+the same whatever the batches are and after any interruption.
 
-Bins of the histogram are eighths of octaves from 2^-12 to 2^14, for all transcoders alike; what lies outside is
-counted in the first and the last.
+Bins of the histogram are eighths of octaves from 2^-12 to 2^14, for all transcoders alike; what lies outside
+is counted in the first and the last.
 """
 
 from dataclasses import dataclass
@@ -176,7 +176,7 @@ def _first_of_rows(
 def draw(
     seed: int, layer: int, features: np.ndarray, rows: np.ndarray, positions: np.ndarray
 ) -> Float[np.ndarray, " n"]:
-    """A number from 0 to 1 for every (feature, place), as good as random, the same every time (splitmix64)."""
+    """A number from 0 to 1 for every (feature, place): as good as random, always the same (splitmix64)."""
     mixed = np.full(len(features), (seed << 16) + layer, np.uint64)
     for part in (features, rows, positions):
         mixed = _mix(mixed ^ part.astype(np.uint64))

@@ -15,14 +15,16 @@ class FeatureCorpusInputs:
     Attributes:
         feature: its name, such as L5F102.
         transcoder: "" = the one beside the model; else its name, folder or Hugging Face id.
+        state: changes when the files do, so that nobody is shown what was in the old ones.
     """
 
     feature: str = "L0F0"
     transcoder: str = ""
+    state: str = ""
 
     def __post_init__(self) -> None:
         """A name that can be read, written in one way."""
-        if not isinstance(self.transcoder, str) or not isinstance(self.feature, str):
+        if not all(isinstance(one, str) for one in (self.feature, self.transcoder, self.state)):
             raise InputError("The feature and the transcoder are texts")
         object.__setattr__(self, "feature", parse_feature(self.feature).text)
 

@@ -175,23 +175,23 @@ def _example_rows(group: ExampleGroup) -> list[dict[str, Any]]:
 
 
 def _build(record: Mapping[str, Any]) -> FeatureCorpusResult:
-    arrays = {
-        name: decode_array(record[name], "float64" if name in _FLOATS else "int64", (len(record[name]),), name)
-        for name in ARRAYS
-    }
+    named: dict[str, Any] = {name: str(record[name]) for name in _TEXTS}
+    named |= {name: int(record[name]) for name in _COUNTS}
+    for name in ARRAYS:
+        kind = "float64" if name in _FLOATS else "int64"
+        named[name] = decode_array(record[name], kind, (len(record[name]),), name)
+    for name in ("density", "largest"):
+        named[name] = float(decode_array(record[name], "float64", (), name))
+    for name in ("top_logits", "bottom_logits", "warnings"):
+        named[name] = texts_from(record[name])
     return FeatureCorpusResult(
         inputs=FeatureCorpusInputs.from_dict(record["inputs"]),
         provenance=provenance_from(record["provenance"]),
-        **{name: str(record[name]) for name in _TEXTS},
-        **{name: int(record[name]) for name in _COUNTS},
         found=bool(record["found"]),
-        density=float(decode_array(record["density"], "float64", (), "density")),
-        largest=float(decode_array(record["largest"], "float64", (), "largest")),
-        **arrays,
         groups=tuple(_group(one) for one in record["groups"]),
-        **{name: texts_from(record[name]) for name in ("top_logits", "bottom_logits", "warnings")},
         checks=checks_from(record["checks"]),
         cancelled=bool(record["cancelled"]),
+        **named,
     )
 
 

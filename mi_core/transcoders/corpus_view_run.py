@@ -1,7 +1,7 @@
 """One feature over a corpus, read from features files: ours, or those of others (by byte range).
 
-Nothing is computed: density, histogram and examples were written by a corpus pass (`corpus_run`), and what the
-files say in two ways is compared. Cost: one read of a few kilobytes.
+Nothing is computed: density, histogram and examples were written by a corpus pass (`corpus_run`), and what
+the files say in two ways is compared. Cost: one read of a few kilobytes.
 """
 
 from collections.abc import Callable
@@ -106,5 +106,3 @@ def _checks(record: FeatureRecord) -> tuple[Check, ...]:
         fits = over <= _ROUNDED * max(abs(record.largest), 1e-30)
         checks.append(Check("no example is above the largest activation", fits, detail))
     return tuple(checks)
-
-

@@ -3,14 +3,15 @@
     features/index.json.gz   gzipped JSON {layer: {"filename": .., "offsets": [one more than features]}}
     features/layer_{l}.bin   at offsets[f]: four bytes length (little-endian), then compressed JSON
 
-So one feature costs one small read, from disk or by HTTP range. The viewer asks for `bytes=start-end` with the
-next record's start as inclusive end: one byte too many, which the length makes harmless; features without a
-record would not be found by it, so ours write one for dead features too. Beside them lies `lantern.json.gz`
-(ours): density and largest activation of all features, which these files cannot give without reading them all.
-Cost: the index once (8 bytes per feature), then one record at a time.
+So one feature costs one small read, from disk or by HTTP range. The viewer asks for `bytes=start-end` with
+the next record's start as inclusive end: one byte too many, which the length makes harmless; features without
+a record would not be found by it, so ours write one for dead features too. Beside them lies `lantern.json.gz`
+(ours): density and largest activation of all features, which these files cannot give without reading them
+all. Cost: the index once (8 bytes per feature), then one record at a time.
 """
 
 import gzip
+import itertools
 import json
 import os
 import zlib
@@ -157,7 +158,7 @@ def _layer_file(entry: Mapping[str, Any]) -> LayerFile:
     if not isinstance(name, str) or name != os.path.basename(name) or name.startswith(".") or "\\" in name:
         raise ValueError(f"{str(name)[:60]!r} is no name of a file")
     rising = all(isinstance(one, int) for one in offsets) and all(
-        a <= b for a, b in zip(offsets, offsets[1:], strict=False)
+        a <= b for a, b in itertools.pairwise(offsets)
     )
     if not offsets or offsets[0] < 0 or not rising:
         raise ValueError("the offsets do not rise")

@@ -8,6 +8,7 @@ Ours adds `histogram_edges`, `n_tokens`, `n_active` and `coactive`; the viewer i
 A record may come from a stranger's repository: sizes are limited and every number is checked.
 """
 
+import itertools
 import json
 import math
 import zlib
@@ -239,7 +240,7 @@ def record_from_json(values: Mapping[str, Any], layer: int, index: int) -> Featu
     known = [max(one.activations) for group in groups for one in group.examples if one.activations]
     histogram = tuple(_number(one) for one in _listed(values.get("histogram"), MAX_WORDS))
     edges = tuple(_number(one) for one in _listed(values.get("histogram_edges"), MAX_WORDS + 1))
-    fits = len(edges) == len(histogram) + 1 and all(a < b for a, b in zip(edges, edges[1:], strict=False))
+    fits = len(edges) == len(histogram) + 1 and all(a < b for a, b in itertools.pairwise(edges))
     frequency = values.get("activation_frequency")
     coactive = values.get("coactive") or {}
     return FeatureRecord(

@@ -1,4 +1,4 @@
-"""Writes features files: layer by layer into a new folder, which takes the old one's place when it is whole."""
+"""Writes features files, layer by layer, into a new folder that takes the old one's place when whole."""
 
 import gzip
 import json
