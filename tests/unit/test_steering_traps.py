@@ -51,7 +51,7 @@ def npy(array, *, pickled=False):
     ("fields", "said"),
     [
         ({"prompt": ""}, "prompt is empty"),
-        ({"source": "feature"}, "source is 'feature'"),
+        ({"source": "dream"}, "source is 'dream'"),
         ({"source": "prompts"}, "positive prompt is empty"),
         ({"source": "sets", "positive": "a"}, "negative prompt is empty"),
         ({"positive": "a"}, "do not belong to the source"),
