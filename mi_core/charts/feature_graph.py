@@ -112,7 +112,11 @@ def graph_drawing(
         "datasets": {
             "columns": [{"x": edge} for edge in layout.columns[1:-1]],
             "edges": edge_records[-most_edges:],
-            "touching": [{**edge, "node": edge[end]} for edge in edge_records for end in ("from", "to")],
+            "touching": [
+                {**edge, "size": 0.2 + 0.8 * edge["size"], "node": edge[end]}  # not too thin to be seen
+                for edge in edge_records
+                for end in ("from", "to")
+            ],
             "chosen_edges": _chosen_edges(result, layout, view.chosen, kept),
             "nodes": dots,
             "chosen": [dot for dot in dots if dot["node"] == view.chosen],
@@ -281,10 +285,7 @@ def _edge_layers(x: Spec, y: Spec, *, faint: bool) -> list[Spec]:
         "scale": {"domain": [0, 1], "range": [grown(0.3), grown(4.0)], "clamp": True},
     }  # fmt: skip
     strength = {**width, "scale": {"domain": [0, 1], "range": [0.12, 0.8], "clamp": True}}
-    pointed = {**width, "scale": {"domain": [0, 1], "range": [1, 4], "clamp": True}}
-    hovered = mark_layer(
-        "touching", "rule", look={"opacity": 0.85}, **ends, color=_SIGNED, strokeWidth=pointed
-    )
+    hovered = mark_layer("touching", "rule", look={"opacity": 0.85}, **ends, color=_SIGNED, strokeWidth=width)
     faintly: Spec = {} if faint else {"opacity": strength}
     return [
         mark_layer("edges", "rule", "edge-faint" if faint else "edge", **ends, strokeWidth=width, **faintly),

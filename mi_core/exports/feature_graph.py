@@ -214,11 +214,7 @@ def _counts(result: "GraphResult", pruned: "Pruned", thresholds: tuple[float, fl
     kept, everyone = int(pruned.nodes.sum()), len(result.node_kind)
     edges, all_edges = int(pruned.edges.sum()), int((result.edges != 0).sum())
     rest = int(((result.node_kind == 0) & ~result.node_expanded).sum())
-    budget = (
-        f" {rest:,} features were not expanded: their inputs were not computed, and they carry least."
-        if rest
-        else ""
-    )
+    budget = f" {rest:,} features were not expanded: their inputs were not computed." if rest else ""
     return (
         f"Shown: {kept:,} of {everyone:,} nodes ({100 * thresholds[0]:.4g} % of the influence) and "
         f"{edges:,} of {all_edges:,} edges ({100 * thresholds[1]:.4g} %).{budget}"

@@ -27,12 +27,12 @@ from pages.shared.text import code, plain
 
 if TYPE_CHECKING:
     from mi_core.transcoders.graph_effects import GraphEffectsInputs, GraphEffectsResult
-    from mi_core.transcoders.graph_inputs import GraphInputs
-    from mi_core.transcoders.graph_result import GraphResult
-    from mi_core.transcoders.graph_scores import Pruned
 
     from mi_core.charts.feature_graph import GraphView
     from mi_core.model.model import LoadedModel
+    from mi_core.transcoders.graph_inputs import GraphInputs
+    from mi_core.transcoders.graph_result import GraphResult
+    from mi_core.transcoders.graph_scores import Pruned
 
 
 def draw_subgraph(result: GraphResult, view: GraphView) -> None:
@@ -54,7 +54,7 @@ def draw_subgraph(result: GraphResult, view: GraphView) -> None:
     _draw_groups(result, view)
     from mi_core.charts.feature_graph_parts import subgraph_parts
     from mi_core.exports.feature_graph import subgraph_figure
-    from mi_core.transcoders import subgraph_scores
+    from mi_core.transcoders.graph_scores import subgraph_scores
 
     parts = subgraph_parts(result, view.pinned, view.groups)
 
@@ -69,7 +69,7 @@ def draw_subgraph(result: GraphResult, view: GraphView) -> None:
 
 def _draw_scores(result: GraphResult, view: GraphView) -> None:
     from mi_core.charts.text import number
-    from mi_core.transcoders import scores, subgraph_scores
+    from mi_core.transcoders.graph_scores import scores, subgraph_scores
 
     mine, whole = subgraph_scores(result, view.pinned), scores(result)
     with st.container(horizontal=True, gap="medium", vertical_alignment="center", key="graph_my_scores"):
@@ -131,13 +131,14 @@ def draw_effects(result: GraphResult, pruned: Pruned, asked: FeaturesAsked, inpu
             st.segmented_control(
                 "In the real model", list(FREEZES), format_func=FREEZES.__getitem__, key=FREEZE, required=True
             )
-    if not st.session_state[TEST]:
+    about = asked.asked.about
+    if not st.session_state[TEST] or about is None:
         return
     names = tuple(node_name(result, node) for node in _tested(result, pruned))
     effects: GraphEffectsResult | None = instant(
         "graph_effects", _effects_inputs(inputs, names), _run_effects, "Test of the graph",
-        about=asked.asked.about, seconds=pass_seconds(asked.asked, passes=float(len(names))),
-    )  # type: ignore[arg-type]  # fmt: skip  # ready: there is a model
+        about=about, seconds=pass_seconds(asked.asked, passes=float(len(names))),
+    )  # fmt: skip
     if effects is None:
         return
     from mi_core.exports.feature_graph_model import effects_figure

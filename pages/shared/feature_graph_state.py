@@ -20,9 +20,8 @@ from pages.shared.feature_graph_fields import EDGE, GROUPS, NODE, PINS, edge_tex
 from pages.shared.selection import select, selection
 
 if TYPE_CHECKING:
-    from mi_core.transcoders.graph_result import GraphResult
-
     from mi_core.charts.feature_graph import GraphView
+    from mi_core.transcoders.graph_result import GraphResult
 
 IMPORTED = "_graph_imported"
 PROBLEM = "_graph_problem"

@@ -20,6 +20,7 @@ from pages.shared.feature_graph_state import (
     unpin,
 )
 from pages.shared.feature_graph_text import GRAPH_FORMULA
+from pages.shared.feature_graph_words import draw_feature_words
 from pages.shared.features_page import FeaturesAsked, choose_feature
 from pages.shared.figure_card import figure_card
 from pages.shared.instant import draw_warnings, instant, pass_seconds
@@ -27,18 +28,18 @@ from pages.shared.text import plain
 
 if TYPE_CHECKING:
     from mi_core.transcoders.graph_heads import HeadLoadingsInputs, HeadLoadingsResult
-    from mi_core.transcoders.graph_inputs import GraphInputs
-    from mi_core.transcoders.graph_result import GraphResult
-    from mi_core.transcoders.graph_scores import Pruned
 
     from mi_core.charts.feature_graph import GraphView
     from mi_core.model.model import LoadedModel
+    from mi_core.transcoders.graph_inputs import GraphInputs
+    from mi_core.transcoders.graph_result import GraphResult
+    from mi_core.transcoders.graph_scores import Pruned
 
 
 def draw_numbers(result: GraphResult, pruned: Pruned) -> None:
     """Scores of the whole graph, and how much of it is shown."""
     from mi_core.charts.text import number
-    from mi_core.transcoders import scores
+    from mi_core.transcoders.graph_scores import scores
 
     whole = scores(result)
     with st.container(horizontal=True, gap="medium", key="graph_numbers"):
@@ -63,7 +64,7 @@ def draw_numbers(result: GraphResult, pruned: Pruned) -> None:
 def draw_graph(result: GraphResult, pruned: Pruned, view: GraphView, thresholds: tuple[float, float]) -> None:
     """The drawing; a click looks at a node."""
     from mi_core.exports.feature_graph import graph_figure
-    from mi_core.transcoders import scores
+    from mi_core.transcoders.graph_scores import scores
 
     def choose(cell: dict[str, Any]) -> None:
         node = cell.get("node")
@@ -98,6 +99,8 @@ def draw_node(
         )
         return
     _node_buttons(result, node, view)
+    if asked is not None and result.node_kind[node] == FEATURE:
+        draw_feature_words(result, node, asked)
     rows = connection_rows(connections(result, node))
 
     def choose(cell: dict[str, Any]) -> None:
@@ -205,14 +208,15 @@ def _draw_edge(
         f"Go to {plain(node_label(result, other))}", icon=":material/arrow_forward:", key="graph_go",
         on_click=choose_node, args=(result, other),
     )  # fmt: skip
-    if asked is None or inputs is None:
+    about = None if asked is None else asked.asked.about
+    if asked is None or about is None or inputs is None:
         st.caption("An imported graph has no model behind it: heads of an edge are not known.")
         return
     wanted = _loadings_inputs(inputs, node_name(result, edge[0]), node_name(result, edge[1]))
     loadings: HeadLoadingsResult | None = instant(
-        "graph_loadings", wanted, _run_loadings, "Heads of the edge", about=asked.asked.about,
+        "graph_loadings", wanted, _run_loadings, "Heads of the edge", about=about,
         seconds=pass_seconds(asked.asked, passes=10.0),
-    )  # type: ignore[arg-type]  # fmt: skip  # ready: there is a model
+    )  # fmt: skip
     if loadings is None:
         return
     from mi_core.exports.feature_graph_model import loadings_figure
