@@ -313,4 +313,19 @@ ANALYSES: dict[str, Analysis] = {
         inputs="mi_core.transcoders:FeatureTextInputs",
         function="mi_core.transcoders:feature_on_text",
     ),
+    "feature": Analysis(
+        help="one feature of a transcoder from its weights: words written and read, target layers",
+        inputs="mi_core.transcoders:FeatureWeightsInputs",
+        function="mi_core.transcoders:feature_weights",
+    ),
+    "feature-neighbours": Analysis(
+        help="features that read or write like one, feed it or are fed by it (independent of the input)",
+        inputs="mi_core.transcoders:FeatureNeighboursInputs",
+        function="mi_core.transcoders:feature_neighbours",
+    ),
+    "word-search": Analysis(
+        help="find the features of a transcoder that write or read a word",
+        inputs="mi_core.transcoders:WordSearchInputs",
+        function="mi_core.transcoders:word_search",
+    ),
 }

@@ -43,7 +43,7 @@ def hit_label(result: WordSearchResult, hit: WordHit) -> str:
 def _note(hit: WordHit) -> str:
     return (
         f"{hit.token} is its word number {hit.word_rank:,}; effect {number(hit.effect)}, "
-        f"cosine {number(hit.cosine)}"
+        f"cosine {number(hit.cosine)}{f'; {hit.copies} copies' if hit.copies else ''}"
     )
 
 

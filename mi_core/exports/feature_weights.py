@@ -22,6 +22,8 @@ REFERENCES = ("ameisen2025circuit", "dunefsky2024transcoders", "geva2022transfor
 ARRAYS = ("targets", "top_values", "decoder_norms", "row_cosines", "read_values", "effect_deviation")
 NEIGHBOUR_ARRAYS = ("alike_cosines", "virtual_weights")
 
+EARLY = 2
+"""Deeper than this, the stream holds mostly what layers wrote, and embeddings say little about a reader."""
 _SCALE = (
     "The final norm has scale 1 here: where its scale is s, one unit of activation adds this effect divided "
     "by s, so the order of the words is right everywhere and the size is not. "
@@ -168,6 +170,11 @@ def reads_figure(result: FeatureWeightsResult) -> Figure:
         f"encoder's row {number(result.encoder_norm)}, b_enc {number(result.encoder_bias)}, threshold "
         f"{threshold}: it is active where everything that it reads gives more than {number(result.needed)}."
     )
+    if result.feature.layer > EARLY:
+        caption += (
+            f" At layer {result.feature.layer} embeddings are a small part of the stream: these words are a "
+            "hint at most, its examples say more."
+        )
     return _weights(
         result,
         title=f"{result.feature.text}: words that it reads",

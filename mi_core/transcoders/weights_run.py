@@ -36,8 +36,6 @@ from mi_core.transcoders.weights_vocabulary import Ends, Moments, ends_of, momen
 
 OnWeightsStep = Callable[[Step[FeatureWeightsResult]], None]
 
-EARLY = 2
-"""Deeper than this, the stream holds mostly what layers wrote, and embeddings say little about a reader."""
 EXACT = 1e-9  # relative rounding of sums in float64
 
 
@@ -228,11 +226,6 @@ def _warnings(
         yield (
             f"{feature.text} reads {transcoder.reads.text}, what one module wrote, and no embedding: the "
             "words that it reads are only how its encoder lies to the embeddings."
-        )
-    elif feature.layer > EARLY:
-        yield (
-            f"{feature.text} reads the stream of layer {feature.layer}, where embeddings are a small part: "
-            "the words that it reads are a hint at most. Its examples say more."
         )
     if model.tokenizer is None:
         yield "This model has no tokenizer: words are shown as numbers."

@@ -33,10 +33,12 @@ class Words:
 
     Attributes:
         directions: of the words that are searched, relative to the mean.
+        mean: over the vocabulary.
         covariance: over the vocabulary; empty where it was not asked for.
     """
 
     directions: Float[Tensor, "form d_model"]
+    mean: Float[Tensor, "d_model"]
     covariance: Float[Tensor, "d_model *d_model"]
 
     def scores(self, rows: Float[Tensor, "n d_model"], rank_by: str) -> Float[Tensor, "n form"]:
@@ -97,4 +99,4 @@ def words_of(vocabulary: Vocabulary, token_ids: tuple[int, ...], *, spread: bool
         count += len(chunk)
     mean = total / count
     covariance = square / count - torch.outer(mean, mean) if spread else square
-    return Words(torch.stack([found[token] for token in token_ids]) - mean, covariance)
+    return Words(torch.stack([found[token] for token in token_ids]) - mean, mean, covariance)

@@ -38,6 +38,8 @@ class WordHit:
         cosine: between its row and the word's direction.
         word_rank: rank of the word among all tokens, in what it writes there (reads); 1 = its top word.
         total: effect of all target layers together; the same as `effect` for "reads".
+        copies: further features of the same layer with practically the same row there
+            (cosine above 0.999), which are not listed.
     """
 
     rank: int
@@ -51,6 +53,7 @@ class WordHit:
     cosine: float
     word_rank: int
     total: float
+    copies: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +78,8 @@ class WordSearchResult:
         cosines: between row and the word's direction.
         ranks: of the word in what the feature writes there (reads), from 1.
         totals: effect of all target layers together.
+        copies: further features of the same layer with practically the same row there
+            (cosine above 0.999), which are not listed.
         source_layers: layers of the transcoder.
         target_layers: layers that are written (for "reads": as `source_layers`).
         best: the best score of any feature, by source and target layer; NaN where nothing is written.
@@ -101,6 +106,7 @@ class WordSearchResult:
     cosines: Float[np.ndarray, "hit"]
     ranks: Int[np.ndarray, "hit"]
     totals: Float[np.ndarray, "hit"]
+    copies: Int[np.ndarray, "hit"]
     source_layers: Int[np.ndarray, "source"]
     target_layers: Int[np.ndarray, "target"]
     best: Float[np.ndarray, "source target"]
@@ -144,6 +150,7 @@ class WordSearchResult:
                 cosine=float(self.cosines[row]),
                 word_rank=int(self.ranks[row]),
                 total=float(self.totals[row]),
+                copies=int(self.copies[row]),
             )
 
     def to_frame(self) -> "pd.DataFrame":
@@ -215,7 +222,7 @@ class WordSearchResult:
 
 _PLAIN = ("transcoder_name", "transcoder_fingerprint", "n_searched", "seconds", "cancelled")
 _FLOATS = ("scores", "effects", "deviations", "cosines", "totals")
-_WHOLE = ("layers", "indices", "targets", "token_ids", "ranks")
+_WHOLE = ("layers", "indices", "targets", "token_ids", "ranks", "copies")
 
 
 def _shapes(forms: int, hits: int, sources: int, targets: int) -> dict[str, tuple[int, ...]]:

@@ -23,18 +23,20 @@ from mi_core.analyses.causal_trace_result import Step
 from mi_core.errors import Cancelled, TranscoderError
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
-from mi_core.transcoders.names import Feature
 from mi_core.transcoders.store import load_transcoder
 from mi_core.transcoders.transcoder import CHUNK_BYTES, Transcoder
 from mi_core.transcoders.weights_best import Best
 from mi_core.transcoders.weights_cost import ABSENT, absent_warning, decoders_problem
 from mi_core.transcoders.words_direction import Vocabulary, Words, read_words, words_of, written_words
 from mi_core.transcoders.words_forms import shown, word_forms
+from mi_core.transcoders.words_hits import Hit, read_again
 from mi_core.transcoders.words_inputs import WordSearchInputs
 from mi_core.transcoders.words_result import WordSearchResult
 
 OnWordsStep = Callable[[Step[WordSearchResult]], None]
 
+CANDIDATES = 3
+"""Features looked at once more per feature listed: of several copies only one is listed."""
 SINGLE = 1e-3  # what float32 sums over d_model, and variances made of them, are off at most
 
 
@@ -82,30 +84,11 @@ def word_search(
         source_layers=np.array(transcoder.layers, np.int64),
         target_layers=np.array(search.targets, np.int64),
         best=search.grid,
-        warnings=(*warnings, *search.warnings(), *transcoder.warnings),
+        warnings=(*warnings, *search.warnings(hits), *transcoder.warnings),
         checks=tuple(_checks(hits, inputs)),
         seconds=time.perf_counter() - started,
         cancelled=cancelled,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Hit:
-    """One listed feature, read again by itself."""
-
-    feature: Feature
-    target: int
-    token_id: int
-    passed: float  # the score that the pass gave
-    effect: float
-    deviations: float
-    cosine: float
-    rank: int
-    total: float
-
-    def score(self, rank_by: str) -> float:
-        """What it is ranked by."""
-        return {"effect": self.effect, "deviations": self.deviations, "cosine": self.cosine}[rank_by]
 
 
 @dataclass(slots=True)
@@ -142,7 +125,7 @@ class _Search:
         else:
             targets, vocabulary = transcoder.layers, lambda layer: read_words(model, transcoder, layer)
         grid = np.full((len(transcoder.layers), len(targets)), np.nan)
-        return cls(transcoder, inputs, forms, vocabulary, targets, grid, Best(inputs.count))
+        return cls(transcoder, inputs, forms, vocabulary, targets, grid, Best(CANDIDATES * inputs.count))
 
     def run(self, started: float, on_step: OnWordsStep | None) -> None:
         """Layer by layer."""
@@ -162,8 +145,15 @@ class _Search:
         if on_step is not None:
             on_step(Step(total, total, 0.0, None, "ranks"))
 
-    def warnings(self) -> Iterator[str]:
-        """What was left out."""
+    def warnings(self, hits: list[Hit]) -> Iterator[str]:
+        """What was left out, and what stands for several."""
+        copies = [hit for hit in hits if hit.copies]
+        if copies:
+            listed = ", ".join(f"{hit.feature.text} (and {hit.copies} more)" for hit in copies[:5])
+            yield (
+                f"Some features of a layer write practically the same direction and are listed once: "
+                f"{listed}. Many such copies are a sign of features that died in training."
+            )
         if self.absent:
             yield absent_warning(self.absent, "decoder" if self.inputs.side == "writes" else "encoder")
 
@@ -201,43 +191,16 @@ class _Search:
             self.grid[place] = np.fmax(self.grid[place], float(by_column[:, column].max()))
         self.searched += len(rows)
 
-    def hits(self) -> list[_Hit]:
-        """The best features, each read again alone."""
-        found = self.best.best()
-        by_layer: dict[int, list[tuple[float, Feature]]] = {}
-        for score, feature in found:
-            by_layer.setdefault(feature.layer, []).append((score, feature))
-        made = [hit for layer, some in by_layer.items() for hit in self._read_again(layer, some)]
+    def hits(self) -> list[Hit]:
+        """The best features, each read again alone; copies of one direction once."""
+        found, made = self.best.best(), []
+        for layer in sorted({feature.layer for _, feature in found}):
+            some = [pair for pair in found if pair[1].layer == layer]
+            rows = self._exact_rows(layer, [feature.index for _, feature in some])
+            words, vocabulary = self.words_of(layer), self.vocabulary(layer)
+            made += read_again(some, rows, self.columns(layer), words, self.forms, vocabulary, self.inputs)
         order = {feature: place for place, (_, feature) in enumerate(found)}
-        return sorted(made, key=lambda hit: order[hit.feature])
-
-    def _read_again(self, layer: int, some: list[tuple[float, Feature]]) -> Iterator[_Hit]:
-        """Every column of some features of a layer against the whole vocabulary, in float64."""
-        rows = self._exact_rows(layer, [feature.index for _, feature in some])
-        flat = rows.flatten(0, 1)
-        readings = torch.cat([(chunk @ flat.T.to(chunk)).cpu() for chunk in self.vocabulary(layer)()])
-        readings = (readings - readings.mean(0)).unflatten(1, rows.shape[:2])
-        spread = readings.square().mean(0).sqrt()
-        directions = self.words_of(layer).directions.cpu()
-        sizes = rows.norm(dim=-1)
-        for place, (score, feature) in enumerate(some):
-            effects = readings[list(self.forms), place]  # [form, column]
-            deviations = _ratio(effects, spread[place].expand_as(effects))
-            cosines = _ratio(effects, directions.norm(dim=-1)[:, None] * sizes[place])
-            ranked = {"effect": effects, "deviations": deviations, "cosine": cosines}[self.inputs.rank_by]
-            form, column = divmod(int(ranked.argmax()), ranked.shape[1])
-            above = int((readings[:, place, column] > effects[form, column]).sum())
-            yield _Hit(
-                feature,
-                self.columns(layer)[column],
-                self.forms[form],
-                score,
-                float(effects[form, column]),
-                float(deviations[form, column]),
-                float(cosines[form, column]),
-                1 + above,
-                float(effects[form].sum()),
-            )
+        return sorted(made, key=lambda hit: order[hit.feature])[: self.inputs.count]
 
     def _exact_rows(self, layer: int, indices: list[int]) -> Float[Tensor, "n column d_model"]:
         """Rows of some features in float64 on the CPU."""
@@ -251,11 +214,7 @@ def _behind_norm(transcoder: Transcoder) -> bool:
     return transcoder.reads.site == "mlp_in" or transcoder.reads.normalised
 
 
-def _ratio(above: Tensor, below: Tensor) -> Tensor:
-    return torch.where(below > 0, above / below.clamp_min(1e-300), torch.zeros_like(above))
-
-
-def _columns(hits: list[_Hit]) -> dict[str, np.ndarray]:
+def _columns(hits: list[Hit]) -> dict[str, np.ndarray]:
     """The arrays of the result that have one entry per hit."""
 
     def whole(values: list[int]) -> np.ndarray:
@@ -275,10 +234,11 @@ def _columns(hits: list[_Hit]) -> dict[str, np.ndarray]:
         "cosines": numbers([hit.cosine for hit in hits]),
         "ranks": whole([hit.rank for hit in hits]),
         "totals": numbers([hit.total for hit in hits]),
+        "copies": whole([hit.copies for hit in hits]),
     }
 
 
-def _checks(hits: list[_Hit], inputs: WordSearchInputs) -> Iterator[Check]:
+def _checks(hits: list[Hit], inputs: WordSearchInputs) -> Iterator[Check]:
     """The pass over chunks in float32 and the second reading in float64 agree."""
     if not hits:
         return

@@ -7,9 +7,10 @@ from pages.shared import link
 SIDES = {"writes": "write it", "reads": "read it"}
 RANKS = {"deviations": "how far it stands out", "effect": "how strongly", "cosine": "angle alone"}
 MAX_WORD = 100
+ALL_LAYERS = "all"
 
 FIELDS = [
-    link.number("feature_write_layer", "fw_at", None, 0, 10_000, whole=True),
+    link.text("feature_write_layer", "fw_at", ALL_LAYERS, limit=10),
     link.number("feature_words", "fw_n", 10, 3, 50, whole=True),
     link.number("feature_relatives", "fw_rel", 8, 1, 30, whole=True),
     link.text("word_search_word", "fw_word", "", limit=MAX_WORD),

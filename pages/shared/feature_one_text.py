@@ -1,7 +1,8 @@
 """Formulas and longer texts of the tabs of one feature and of the word search."""
 
 WRITES_FORMULA = r"""
-$$\text{effect}_t = \Big(g \odot \sum_m W_\text{dec}[f, m]\Big) \cdot W_U[:, t] \;-\; \text{mean over tokens}$$
+$$\text{effect}_t = \Big(g \odot \sum_m W_\text{dec}[f, m]\Big) \cdot W_U[:, t]
+\;-\; \text{mean over tokens}$$
 
 $m$ runs over the target layers, $g$ is the final norm's gain (LayerNorms also take the mean off the row). See
 Ameisen et al. 2025, *Circuit Tracing*; Dunefsky et al. 2024.
@@ -32,5 +33,5 @@ directions. For features that write, the best of their target layers counts.
 """
 
 INDEPENDENT = (
-    "Independent of the input: these weights say what could happen on some text, not what happens here."
+    "Independent of the input: virtual weights say what could happen on some text, not what happens here."
 )

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from pages.shared.feature_one_fields import ALL_LAYERS
 from pages.shared.feature_one_text import READS_FORMULA, WRITES_FORMULA
 from pages.shared.figure_card import figure_card
+from pages.shared.text import plain
 
 if TYPE_CHECKING:
     from mi_core.transcoders.weights_result import FeatureWeightsResult
@@ -34,22 +36,28 @@ def draw_writes(result: FeatureWeightsResult) -> None:
 
 def _column(result: FeatureWeightsResult) -> int:
     """The column of the chosen target layer; one that this feature does not write to is forgotten."""
-    chosen, targets = st.session_state[WRITE_LAYER], result.targets.tolist()
-    if chosen is not None and chosen not in targets:
-        st.info(f"{result.feature.text} does not write to layer {chosen}; all its layers together are shown.")
-        st.session_state[WRITE_LAYER] = None
-        return 0
-    return 0 if chosen is None else 1 + targets.index(chosen)
+    chosen, options = st.session_state[WRITE_LAYER], _options(result)
+    if chosen not in options:
+        told = plain(chosen)
+        st.info(f"{result.feature.text} does not write to layer {told}; all its layers together are shown.")
+        st.session_state[WRITE_LAYER] = chosen = ALL_LAYERS
+    return options.index(chosen)
+
+
+def _options(result: FeatureWeightsResult) -> list[str]:
+    """Values of the chooser, one per column."""
+    return [ALL_LAYERS, *(str(layer) for layer in result.targets.tolist())]
 
 
 def _draw_target(result: FeatureWeightsResult) -> None:
     """The chooser of the target layer; with one layer there is nothing to choose."""
-    targets = result.targets.tolist()
-    if len(targets) > 1:
+    if len(result.targets) > 1:
         st.selectbox(
             "Words written to",
-            [None, *targets],
-            format_func=lambda layer: "all target layers together" if layer is None else f"layer {layer}",
+            _options(result),
+            format_func=lambda layer: (
+                "all target layers together" if layer == ALL_LAYERS else f"layer {layer}"
+            ),
             key=WRITE_LAYER,
             help="Or click a bar, or a column of the table below.",
         )
@@ -58,13 +66,13 @@ def _draw_target(result: FeatureWeightsResult) -> None:
 def _choose_index(result: FeatureWeightsResult, cell: dict[str, Any]) -> None:
     index = cell.get("index")
     if isinstance(index, int) and 0 <= index < len(result.targets):
-        st.session_state[WRITE_LAYER] = int(result.targets[index])
+        st.session_state[WRITE_LAYER] = _options(result)[index + 1]
 
 
 def _choose_column(result: FeatureWeightsResult, cell: dict[str, Any]) -> None:
     column = cell.get("column")
     if isinstance(column, int) and 0 <= column < len(result.columns):
-        st.session_state[WRITE_LAYER] = None if column == 0 else int(result.targets[column - 1])
+        st.session_state[WRITE_LAYER] = _options(result)[column]
 
 
 def _draw_layers(result: FeatureWeightsResult, column: int) -> None:

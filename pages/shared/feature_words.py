@@ -28,7 +28,8 @@ def draw_words_tab() -> None:
     inputs = _draw_settings(wanted)
     if inputs is None:
         st.info(
-            "Type a word: every feature of the transcoder is asked whether it writes (promotes) it or reads it.",
+            "Type a word: every feature of the transcoder is asked whether it writes (promotes) it or reads "
+            "it.",
             icon=":material/search:",
         )
         return
