@@ -40,11 +40,18 @@ if TYPE_CHECKING:
     from mi_core.transcoders.formats import open_folder
     from mi_core.transcoders.formats_check import transcoder_check
     from mi_core.transcoders.formats_check_result import TranscoderCheckInputs, TranscoderCheckResult
+    from mi_core.transcoders.graph_heads import HeadLoadingsInputs, HeadLoadingsResult, head_loadings
+    from mi_core.transcoders.graph_inputs import GraphInputs
+    from mi_core.transcoders.graph_result import GraphResult
+    from mi_core.transcoders.graph_run import attribution_graph
+    from mi_core.transcoders.graph_scores import Pruned, Scores, prune, scores, subgraph_scores
     from mi_core.transcoders.hub_plan import ask_plan, fetch_plan
     from mi_core.transcoders.hub_reference import parse_reference
     from mi_core.transcoders.inject_inputs import InjectInputs
     from mi_core.transcoders.inject_result import InjectResult
     from mi_core.transcoders.inject_run import inject
+    from mi_core.transcoders.linear import frozen_pass
+    from mi_core.transcoders.linear_pass import FrozenPass
     from mi_core.transcoders.names import Feature, FeatureAt, parse_feature, parse_features
     from mi_core.transcoders.planning_files import planning_to_candle_mi, read_planning
     from mi_core.transcoders.planning_inputs import FeatureRoutingInputs, PlanningInputs
@@ -74,6 +81,19 @@ if TYPE_CHECKING:
     from mi_core.transcoders.words_run import word_search
 
 _HOMES = {
+    "GraphInputs": "mi_core.transcoders.graph_inputs",
+    "GraphResult": "mi_core.transcoders.graph_result",
+    "attribution_graph": "mi_core.transcoders.graph_run",
+    "Pruned": "mi_core.transcoders.graph_scores",
+    "Scores": "mi_core.transcoders.graph_scores",
+    "prune": "mi_core.transcoders.graph_scores",
+    "scores": "mi_core.transcoders.graph_scores",
+    "subgraph_scores": "mi_core.transcoders.graph_scores",
+    "HeadLoadingsInputs": "mi_core.transcoders.graph_heads",
+    "HeadLoadingsResult": "mi_core.transcoders.graph_heads",
+    "head_loadings": "mi_core.transcoders.graph_heads",
+    "FrozenPass": "mi_core.transcoders.linear_pass",
+    "frozen_pass": "mi_core.transcoders.linear",
     "feature_generation": "mi_core.transcoders.feature_generation_run",
     "FeatureGenerationResult": "mi_core.transcoders.feature_generation_result",
     "FeatureGenerationInputs": "mi_core.transcoders.feature_generation_inputs",
@@ -182,6 +202,11 @@ __all__ = [
     "FeaturesOnPromptResult",
     "Fit",
     "FoundTranscoder",
+    "FrozenPass",
+    "GraphInputs",
+    "GraphResult",
+    "HeadLoadingsInputs",
+    "HeadLoadingsResult",
     "Hook",
     "InjectInputs",
     "InjectResult",
@@ -190,6 +215,8 @@ __all__ = [
     "PlanningPickInputs",
     "PlanningPickResult",
     "PlanningResult",
+    "Pruned",
+    "Scores",
     "Source",
     "Transcoder",
     "TranscoderCheckInputs",
@@ -199,6 +226,7 @@ __all__ = [
     "WordSearchResult",
     "active_features",
     "ask_plan",
+    "attribution_graph",
     "candle_json",
     "clt_probe",
     "compile_feature_edits",
@@ -215,6 +243,8 @@ __all__ = [
     "fit",
     "format_feature_edits",
     "found_transcoders",
+    "frozen_pass",
+    "head_loadings",
     "inject",
     "load_transcoder",
     "masked_positions",
@@ -226,12 +256,15 @@ __all__ = [
     "planning",
     "planning_features",
     "planning_to_candle_mi",
+    "prune",
     "read_candle_json",
     "read_planning",
     "read_routing",
     "read_values",
     "reconstruct",
     "routing_to_candle_mi",
+    "scores",
+    "subgraph_scores",
     "transcoder_check",
     "word_search",
     "written_values",

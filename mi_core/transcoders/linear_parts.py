@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mi_core.engine import FrozenNorm, Observation, frozen_norm, post_norm
@@ -64,6 +64,15 @@ class Affine:
         if self.factor is None:
             return gradient
         gained = gradient * self.factor
+        return gained - gained.mean(-1, keepdim=True) if self.centred else gained
+
+    def back_at(
+        self, gradient: Float[Tensor, "n d_model"], positions: Int[Tensor, " n"]
+    ) -> Float[Tensor, "n d_model"]:
+        """The transpose for single gradients, each at its own position."""
+        if self.factor is None:
+            return gradient
+        gained = gradient * self.factor[positions]
         return gained - gained.mean(-1, keepdim=True) if self.centred else gained
 
     def at(self, position: int) -> "Affine":
