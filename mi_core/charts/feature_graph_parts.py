@@ -206,10 +206,11 @@ def describe_subgraph(result: "GraphResult", view: GraphView) -> str:
 # --- one node ---
 
 
-def connection_rows(found: Connections, most: int = LISTED) -> list[tuple[str, int]]:
-    """("in" or "out", node) of the bars of `connection_bars` that stand for one node, in their order."""
-    inputs = [("in", node) for node in found.inputs[:most].tolist()]
-    return [*inputs, *(("out", node) for node in found.outputs[:most].tolist())]
+def connection_rows(found: Connections, most: int = LISTED) -> list[tuple[str, int] | None]:
+    """("in" or "out", node) of every bar of `connection_bars`, in their order; None for sums."""
+    inputs: list[tuple[str, int] | None] = [("in", node) for node in found.inputs[:most].tolist()]
+    outputs = [("out", node) for node in found.outputs[:most].tolist()]
+    return [*inputs, *[None] * len(_sums(found, most)), *outputs]
 
 
 def connection_bars(
@@ -220,17 +221,19 @@ def connection_bars(
     Args:
         result: a graph.
         node: its index.
-        most: bars on each side.
+        most: bars of single nodes on each side.
         chosen: the bar to outline, in `connection_rows`' order.
 
     Returns:
-        Specification without looks; clicks select `cell` with the field index, in `connection_rows`' order;
-        the bars behind these are sums.
+        Specification without looks; clicks select `cell` with the field index, in `connection_rows`' order.
     """
     found = connections(result, node)
-    items = [_bar(result, other, weight, "what it gets") for other, weight in _few(found, "in", most)]
-    items += [_bar(result, other, weight, "what it gives") for other, weight in _few(found, "out", most)]
-    items += _rests(found, most)
+    gets, gives = "what it gets", "what it gives"
+    items = [Bar(node_label(result, other), weight, group=gets) for other, weight in _few(found, "in", most)]
+    items += [Bar(name, value, group=gets, note=note) for name, value, note in _sums(found, most)]
+    items += [
+        Bar(node_label(result, other), weight, group=gives) for other, weight in _few(found, "out", most)
+    ]
     return bars(items, title="edge", unit="", chosen=chosen)
 
 
@@ -241,24 +244,16 @@ def _few(found: Connections, side: str, most: int) -> list[tuple[int, float]]:
     return list(zip(nodes[:most].tolist(), weights[:most].tolist(), strict=True))
 
 
-def _bar(result: "GraphResult", node: int, weight: float, group: str) -> Bar:
-    return Bar(node_label(result, node), weight, group=group)
-
-
-def _rests(found: Connections, most: int) -> list[Bar]:
-    """What is not listed, so that the bars of the inputs add up to the node's value."""
+def _sums(found: Connections, most: int) -> list[tuple[str, float, str]]:
+    """What is not listed one by one, so that the bars of the inputs add up to the node's value."""
     if np.isnan(found.value):
         return []
     more = len(found.inputs) - most
-    rest = (
-        [Bar(f"{more} smaller inputs", found.rest(most), group="the rest of what it gets")]
-        if more > 0
-        else []
-    )
+    rest = [(f"{more} smaller inputs", found.rest(most), "their sum")] if more > 0 else []
     return [
         *rest,
-        Bar("biases and masked tokens", found.remainder, group="the rest of what it gets"),
-        Bar("all together", found.value, group="the rest of what it gets", note="pre-activation or logit"),
+        ("biases and masked tokens", found.remainder, "what no node explains"),
+        ("all together", found.value, "its pre-activation, or its logit"),
     ]
 
 

@@ -44,8 +44,8 @@ def loadings_figure(result: "HeadLoadingsResult") -> Figure:
         spec=heatmap(panels, rows, columns, colours, show_values=result.loadings.shape[1] <= 16),
         view={"figure": "loadings", "edge": name},
         caption=(
-            f"Head loadings of the edge {legible(name)} on {quoted(result.inputs.prompt)}, n = 1 prompt, in "
-            f"the edge's unit; 0 = the head carries none of it. Edge {number(result.edge)} = heads "
+            f"Head loadings of the edge {legible(name)} on {quoted(result.inputs.prompt)}, n = 1 prompt "
+            f"[{result.unit}]; 0 = the head carries none of it. Edge {number(result.edge)} = heads "
             f"{number(heads)} + no head {number(result.direct)}. {model_sentence(result.provenance)}"
         ).strip(),
         how_to_read=LOADINGS_READING,
@@ -67,7 +67,12 @@ def _loadings(result: "HeadLoadingsResult") -> tuple[list[Panel], Axis, Axis, Co
     ]
     rows = Axis("layer", "Layer", tuple(f"L{layer}" for layer in range(n_layers)), whole=True)
     columns = Axis("head", "Head", tuple(str(head) for head in range(n_heads)))
-    return panels, rows, columns, ColourScale("part of the edge", "", (-bound, bound), diverging=True)
+    return (
+        panels,
+        rows,
+        columns,
+        ColourScale("part of the edge", result.unit, (-bound, bound), diverging=True),
+    )
 
 
 def effects_figure(result: "GraphEffectsResult") -> Figure:

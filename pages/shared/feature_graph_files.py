@@ -17,10 +17,10 @@ from pages.shared.text import code
 
 if TYPE_CHECKING:
     from mi_core.transcoders.graph_files import ImportedGraph
-    from mi_core.transcoders.graph_result import GraphResult
-    from mi_core.transcoders.graph_scores import Pruned
 
     from mi_core.charts.feature_graph import GraphView
+    from mi_core.transcoders.graph_result import GraphResult
+    from mi_core.transcoders.graph_scores import Pruned
 
 MAX_BYTES = 100_000_000
 UPLOAD = "graph_upload"

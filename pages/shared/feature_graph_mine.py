@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -52,6 +52,7 @@ def draw_subgraph(result: GraphResult, view: GraphView) -> None:
         return
     _draw_scores(result, view)
     _draw_groups(result, view)
+    view = replace(view, pinned=tuple(dict.fromkeys([*view.pinned, *result.nodes_of(LOGIT).tolist()])))
     from mi_core.charts.feature_graph_parts import subgraph_parts
     from mi_core.exports.feature_graph import subgraph_figure
     from mi_core.transcoders.graph_scores import subgraph_scores

@@ -27,10 +27,9 @@ from pages.shared.instant import draw_warnings, instant, pass_seconds
 from pages.shared.text import plain
 
 if TYPE_CHECKING:
-    from mi_core.transcoders.graph_heads import HeadLoadingsInputs, HeadLoadingsResult
-
     from mi_core.charts.feature_graph import GraphView
     from mi_core.model.model import LoadedModel
+    from mi_core.transcoders.graph_heads import HeadLoadingsInputs, HeadLoadingsResult
     from mi_core.transcoders.graph_inputs import GraphInputs
     from mi_core.transcoders.graph_result import GraphResult
     from mi_core.transcoders.graph_scores import Pruned
@@ -105,8 +104,9 @@ def draw_node(
 
     def choose(cell: dict[str, Any]) -> None:
         index = cell.get("index")
-        if isinstance(index, int) and 0 <= index < len(rows):
-            side, other = rows[index]
+        row = rows[index] if isinstance(index, int) and 0 <= index < len(rows) else None
+        if row is not None:
+            side, other = row
             choose_edge(result, *((other, node) if side == "in" else (node, other)))
 
     edge = chosen_edge(result)
@@ -116,7 +116,7 @@ def draw_node(
         _draw_edge(result, node, edge, asked, inputs)
 
 
-def _row_of(rows: list[tuple[str, int]], node: int, edge: tuple[int, int] | None) -> int | None:
+def _row_of(rows: list[tuple[str, int] | None], node: int, edge: tuple[int, int] | None) -> int | None:
     """The bar of the chosen edge."""
     if edge is None or node not in edge:
         return None

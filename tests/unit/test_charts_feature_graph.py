@@ -259,10 +259,10 @@ def test_bars_of_a_node_are_its_edges_and_add_up() -> None:
     result = hand_graph()
     spec = parts_charts.connection_bars(result, 2, most=2)
     values = [bar["value"] for bar in spec["datasets"]["bars"]]
-    assert values[:4] == [-2.0, 1.0, 3.0, -1.0]
-    assert values[0] + values[1] + values[4] + values[5] == pytest.approx(values[6])
+    assert [*values[:2], *values[5:]] == [-2.0, 1.0, 3.0, -1.0]
+    assert sum(values[:4]) == pytest.approx(values[4])
     rows = parts_charts.connection_rows(connections(result, 2), 2)
-    assert rows == [("in", 1), ("in", 0), ("out", 9), ("out", 10)]
+    assert rows == [("in", 1), ("in", 0), None, None, None, ("out", 9), ("out", 10)]
     assert "L0F9@1" in parts_charts.describe_connections(result, 2)
 
 
