@@ -113,5 +113,10 @@ def describe_push(result: InjectResult) -> str:
 
 def shown_tokens(result: InjectResult) -> list[tuple[int, int]]:
     """(column, position) of the tokens that are drawn, in the order of the prompt."""
-    largest = np.argsort(-result.delta_ratios.max(0), kind="stable")[:SHOWN_TOKENS]
-    return [(int(column), int(result.pushed_positions[column])) for column in sorted(largest.tolist())]
+    if not len(result.pushed_layers):
+        return []
+    highest = result.delta_ratios.max(0)
+    largest = np.argsort(-highest, kind="stable")[:SHOWN_TOKENS].tolist()
+    return [
+        (column, int(result.pushed_positions[column])) for column in sorted(largest) if highest[column] > 0
+    ]

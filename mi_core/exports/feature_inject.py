@@ -81,7 +81,8 @@ def push_figure(result: InjectResult) -> Figure:
     part = (
         ""
         if len(shown) == len(result.pushed_positions)
-        else f" Of {len(result.pushed_positions)} edited tokens the {len(shown)} with the largest are drawn."
+        else f" Of {len(result.pushed_positions)} edited tokens the {len(shown)} to which most is added are "
+        "drawn."
     )
     return _figure(
         result,
@@ -172,8 +173,18 @@ def top_table(result: InjectResult) -> "pd.DataFrame":
     )
 
 
-def edited_table(result: InjectResult) -> "pd.DataFrame":
-    """One row per edited feature and token: from, to, decoder rows added, largest ||delta||/||residual||."""
+def n_idle(result: InjectResult) -> int:
+    """How many edited activations are 0 before and after."""
+    return int(((result.activation_from == 0) & (result.activation_to == 0)).sum())
+
+
+def edited_table(result: InjectResult, *, idle: bool = True) -> "pd.DataFrame":
+    """One row per edited feature and token: from, to, decoder rows added, largest ||delta||/||residual||.
+
+    Args:
+        result: the numbers.
+        idle: whether activations that are 0 before and after have a row.
+    """
     import pandas as pd
 
     column_of = {position: column for column, position in enumerate(result.pushed_positions.tolist())}
@@ -195,6 +206,7 @@ def edited_table(result: InjectResult) -> "pd.DataFrame":
             result.activation_to.tolist(),
             strict=True,
         )
+        if idle or before or after
     ]
     columns = ["feature", "token", "from", "to", "rows added", charts.RATIO, "edit"]
     return pd.DataFrame(rows, columns=columns)

@@ -142,7 +142,9 @@ def _parse(piece: str) -> FeatureEdit:
             _positions(found["where"]),
         )
     except InputError as error:
-        raise InputError(f"{piece[:80]!r} is no edit of a feature", why=error.why, fix=_FORMS) from error
+        raise InputError(
+            f"{piece[:80]!r} is no edit of a feature", why=error.why or error.what, fix=_FORMS
+        ) from error
 
 
 def _value(text: str | None) -> float | None:

@@ -1,5 +1,6 @@
 """What must hold of an intervention on features, and what its reader has to know before the numbers."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.tokens import TokenizedPrompt
 from mi_core.transcoders.feature_edits import FeatureEdit
-from mi_core.transcoders.feature_edits_compile import Compiled, Frozen
+from mi_core.transcoders.feature_edits_compile import Compiled, Frozen, Placed
 from mi_core.transcoders.inject_inputs import InjectInputs
 from mi_core.transcoders.inject_passes import Looked
 
@@ -117,13 +118,21 @@ def _special(compiled: Compiled, n_special: int) -> Iterator[str]:
 
 
 def _idle(compiled: Compiled, found: np.ndarray) -> Iterator[str]:
-    idle = [
-        one.at.text
-        for one, size, present in zip(compiled.placed, compiled.size, found, strict=True)
-        if size == 0 and present == 0 and one.edit.mode in ("scale", "ablate")
-    ]
-    if idle:
-        yield f"{_named(idle)}: not active there, so scaling or ablating it changes nothing."
+    idle: dict[int, list[Placed]] = defaultdict(list)
+    busy = set()
+    for one, size, present in zip(compiled.placed, compiled.size, found, strict=True):
+        if size == 0 and present == 0 and one.edit.mode in ("scale", "ablate"):
+            idle[one.piece].append(one)
+        else:
+            busy.add(one.piece)
+    named: list[str] = []
+    for piece, members in idle.items():
+        if members[0].edit.positions is not None:
+            named += [one.at.text for one in members]
+        elif piece not in busy:  # "all tokens" means wherever it is active: it is active nowhere
+            named.append(members[0].edit.text)
+    if named:
+        yield f"{_named(named)}: not active there, so scaling or ablating it changes nothing."
 
 
 def _suppressed(compiled: Compiled, found: np.ndarray) -> Iterator[str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 def draw_result(result: InjectResult) -> None:
     """Everything, from what was done to what the model says then."""
+    from mi_core.charts.feature_inject import shown_tokens
     from mi_core.exports.feature_inject import features_figure, push_figure, top_figure
 
     if result.edits:
@@ -38,19 +39,21 @@ def draw_result(result: InjectResult) -> None:
         )
     else:
         st.caption(plain("No other feature changes."))
-    figure_card("inject_push", push_figure(result), formula=INJECT_FORMULA)
+    if shown_tokens(result):
+        figure_card("inject_push", push_figure(result), formula=INJECT_FORMULA)
 
 
 def _draw_edited(result: InjectResult) -> None:
-    from mi_core.exports.feature_inject import FROZEN, edited_table
+    from mi_core.exports.feature_inject import FROZEN, edited_table, n_idle
 
-    frame = edited_table(result)
+    frame, hidden = edited_table(result, idle=False), n_idle(result)
     with st.container(border=True, key="inject_edited"):
         st.markdown("**What is done**")
+        told = f" ({hidden} more are 0 before and after)" if hidden else ""
         st.dataframe(_written(frame, frame.columns[2:6]), hide_index=True, alt="Activations from and to")
         st.caption(
             plain(
-                f"{len(frame)} activations of transcoder {result.transcoder}; "
+                f"{len(frame)} activations{told} of transcoder {result.transcoder}; "
                 f"{FROZEN[result.inputs.frozen]}. From: what the encoder says once the edits of earlier "
                 "layers act. Rows added: to \N{MINUS SIGN} from, how many times the decoder rows are added. "
                 "||delta|| / ||residual||: the largest of that token over the layers, with all edits there."
