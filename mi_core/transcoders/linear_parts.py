@@ -10,7 +10,7 @@ Sources: Ameisen et al. 2025 ("Circuit Tracing", frozen attention and norms), El
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -116,7 +116,7 @@ class FrozenAttention:
 
     def forward(self, x: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos d_model"]:
         """What a change of the stream before the block adds through the heads."""
-        return self.after.linear(self._mix(self.before.linear(x) @ self.value).flatten(2) @ self.output)
+        return self.after.linear(self.mixed(self.before.linear(x) @ self.value).flatten(2) @ self.output)
 
     def back(self, gradient: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos d_model"]:
         """The transpose of `forward`."""
@@ -128,7 +128,7 @@ class FrozenAttention:
 
     def by_head(self, x: Float[Tensor, "row pos d_model"], query: int) -> Float[Tensor, "row head d_model"]:
         """`forward` at one query position, head by head."""
-        mixed = self._mix(self.before.linear(x) @ self.value, query)[:, 0]
+        mixed = self.mixed(self.before.linear(x) @ self.value, query)[:, 0]
         rows = self.output.unflatten(0, (self.n_heads, -1))
         alone = torch.einsum("rhd,hdm->rhm", mixed.flatten(1, 2), rows)
         return self.after.at(query).linear(alone)
@@ -144,7 +144,7 @@ class FrozenAttention:
         own = self.value.unflatten(1, (self.pattern.shape[0], -1)).repeat_interleave(group, 1)
         return self.before.at(key).back(torch.einsum("rhd,mhd->rhm", values, own))
 
-    def _mix(
+    def mixed(
         self, values: Tensor, query: int | None = None
     ) -> Float[Tensor, "row query kv_head group d_head"]:
         """Values [row, key, kv] weighted by the pattern of all queries, or of one."""
@@ -181,29 +181,38 @@ def frozen_attention(
     before = IDENTITY if norm is None else Affine.of(frozen_norm(norm, stream), dtype, device)
     output = weight(model.structure, "W_O", layer).to(device, dtype).flatten(0, 1)
     pattern = seen["pattern", layer].to(device, dtype).unflatten(0, (w_v.shape[0], -1))
-    bare = FrozenAttention(before, IDENTITY, value, output, pattern, stream.new_zeros(1, 1), 0.0)
-    constant_values = torch.zeros_like(value[:1]) if before.bias is None else before.bias[None] @ value
-    constant_values = constant_values + (0 if bias_v is None else bias_v.flatten())
-    spread = constant_values.expand(len(stream), -1)[None]
-    inside = bare._mix(spread)[0].flatten(1) @ output  # made a line above
-    bias_o = _bias(model, "b_O", layer, device, dtype)
-    inside = inside if bias_o is None else inside + bias_o
+    wide = stream.to(device, dtype)
+    bare = FrozenAttention(before, IDENTITY, value, output, pattern, torch.zeros_like(wide), 0.0)
+    inside = _constant(model, layer, bare, bias_v)
     after, constant = IDENTITY, inside
     module = post_norm(model, "attn", layer)
     if module is not None:
-        raw = bare.forward(stream.to(device, dtype)[None])[0] + inside
+        raw = bare.forward(wide[None])[0] + inside
         after = Affine.of(frozen_norm(module, raw.to(model.dtype)), dtype, device)
         constant = after.whole(inside)
-    made = FrozenAttention(before, after, value, output, pattern, constant, 0.0)
-    whole = made.forward(stream.to(device, dtype)[None])[0] + constant
-    error = relative(whole, seen["attn_out", layer].to(device, dtype))
+    made = replace(bare, after=after, constant=constant)
+    error = relative(made.forward(wide[None])[0] + constant, seen["attn_out", layer].to(device, dtype))
     if not error <= 10 * TOLERANCES.get(model.dtype, 1e-1):
         raise ModelError(
             f"Attention of layer {layer} is not linear at a held pattern",
             kind="unsupported",
             why=f"pattern, weights and norms give outputs that are {error:.1e} off the model's own",
         )
-    return FrozenAttention(before, after, value, output, pattern, constant, error)
+    return replace(made, error=error)
+
+
+def _constant(
+    model: LoadedModel, layer: int, bare: FrozenAttention, bias_v: Tensor | None
+) -> Float[Tensor, "pos d_model"]:
+    """What the heads give, in front of a post-norm, when the stream is zero: the biases' part."""
+    values = torch.zeros_like(bare.value[:1])
+    if bare.before.bias is not None:
+        values = values + bare.before.bias[None] @ bare.value
+    if bias_v is not None:
+        values = values + bias_v.flatten()
+    inside = bare.mixed(values.expand(len(bare.constant), -1)[None])[0].flatten(1) @ bare.output
+    bias_o = _bias(model, "b_O", layer, inside.device, inside.dtype)
+    return inside if bias_o is None else inside + bias_o
 
 
 def _bias(
