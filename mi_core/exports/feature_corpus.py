@@ -141,7 +141,7 @@ def _corpus(result: FeatureCorpusResult) -> str:
 
 
 def _text_caption(result: FeatureTextResult) -> str:
-    where = {"you": "given", "corpus": "the largest of the corpus", "text": "the largest of this text"}
+    where = {"you": "as asked for", "corpus": "the largest of the corpus", "text": "the largest of this text"}
     beyond = f" {result.clipped} tokens lie beyond it." if result.clipped else ""
     return " ".join(
         [
@@ -155,7 +155,9 @@ def _text_caption(result: FeatureTextResult) -> str:
 
 
 def _examples_caption(result: FeatureCorpusResult, shown: int, strongest: bool, around: int | None) -> str:
-    kind = "strongest examples, one per row of the text" if strongest else "examples drawn at random, by part"
+    kind = (
+        "strongest examples, one per row and beginning" if strongest else "examples drawn at random, by part"
+    )
     width = "all tokens that are stored" if around is None else f"at most {around} tokens on each side"
     return " ".join(
         [

@@ -13,7 +13,7 @@ import numpy as np
 from mi_core.errors import InputError
 from mi_core.transcoders.corpus_state import LayerState
 
-_TOP = ("keys", "values", "rows", "positions")
+_TOP = ("keys", "values", "rows", "positions", "prefixes")
 
 
 def checkpoint_file(folder: Path) -> Path:

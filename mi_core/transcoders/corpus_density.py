@@ -41,6 +41,7 @@ class FeatureSummary:
         density: layer -> [feature] share of the tokens at which each is active.
         largest: layer -> [feature] largest activation.
         folder: where the files are.
+        fingerprint: of the transcoder that they were made for.
     """
 
     text: str
@@ -49,6 +50,7 @@ class FeatureSummary:
     density: dict[int, Float[np.ndarray, " feature"]]
     largest: dict[int, Float[np.ndarray, " feature"]]
     folder: str
+    fingerprint: str
 
     def dead(self, layer: int) -> list[int]:
         """Features of a layer that were never active."""
@@ -154,7 +156,18 @@ def _summary(values: dict[str, Any], folder: str) -> FeatureSummary:
         },
         largest={int(layer): np.array(one["largest"], np.float32) for layer, one in layers},
         folder=folder,
+        fingerprint=str(values["fingerprint"])[:200],
     )
+
+
+def fitting_summary(transcoder: "Transcoder") -> FeatureSummary | None:
+    """The summary, if it was made for these very weights; None otherwise.
+
+    Raises:
+        InputError: there is a summary, but it cannot be read.
+    """
+    found = summary_of(transcoder)
+    return found if found is not None and found.fingerprint == transcoder.fingerprint else None
 
 
 def densities(
@@ -166,7 +179,7 @@ def densities(
         model: the loaded model.
         transcoder: the transcoder, or its name as in every Inputs.
     """
-    found = summary_of(_opened(model, transcoder))
+    found = fitting_summary(_opened(model, transcoder))
     return None if found is None else found.density
 
 
@@ -174,7 +187,7 @@ def largest(
     model: "LoadedModel", transcoder: "str | Transcoder" = ""
 ) -> dict[int, Float[np.ndarray, " feature"]] | None:
     """Largest activation in the corpus of every feature, by layer; None where no pass of ours was made."""
-    found = summary_of(_opened(model, transcoder))
+    found = fitting_summary(_opened(model, transcoder))
     return None if found is None else found.largest
 
 

@@ -57,7 +57,8 @@ def gather_bytes(n_features: int, inputs: CorpusPassInputs) -> int:
 def choose(state: LayerState, inputs: CorpusPassInputs) -> Chosen:
     """The examples of a layer: the strongest, and of every equal part of the sample the first drawn.
 
-    No row is shown twice for a feature; a part of which all rows are shown already stays shorter.
+    No row, and no text up to the token, is shown twice for a feature; a part of which all are shown already
+    stays shorter.
     """
     n_features, n_slots = len(state.counts), slots(inputs)
     rows = np.full((n_features, n_slots), NONE, np.int32)
@@ -69,18 +70,18 @@ def choose(state: LayerState, inputs: CorpusPassInputs) -> Chosen:
     for f in np.flatnonzero(state.counts) if inputs.groups and inputs.per_group else ():
         n = int((sample.rows[f] != NONE).sum())
         order = np.argsort(-sample.values[f, :n], kind="stable")
-        shown = set(state.top.rows[f].tolist())
+        shown = {*state.top.rows[f].tolist(), *state.top.prefixes[f].tolist()}
         for group in range(inputs.groups):
             members = np.sort(order[group * n // inputs.groups : (group + 1) * n // inputs.groups])
             slot = top + group * inputs.per_group
             stop = slot + inputs.per_group
             for member in members:  # in the order of the draw
-                row = int(sample.rows[f, member])
+                row, prefix = int(sample.rows[f, member]), int(sample.prefixes[f, member])
                 if slot == stop:
                     break
-                if row in shown:
+                if row in shown or prefix in shown:
                     continue
-                shown.add(row)
+                shown |= {row, prefix}
                 rows[f, slot], positions[f, slot] = row, sample.positions[f, member]
                 expected[f, slot] = sample.values[f, member]
                 slot += 1

@@ -21,7 +21,7 @@ class CorpusPassInputs:
             else in your data folder. It is replaced as a whole.
         row: tokens of a row at most, BOS included; longer documents are split.
         max_tokens: tokens that count at most; 0 = all.
-        top: strongest examples per feature, one per row.
+        top: strongest examples per feature, one per row, and no beginning of a row twice.
         groups: equal parts of a feature's active tokens, from strong to weak, of which examples are shown.
         per_group: examples of each part.
         sampled: active tokens per feature that are drawn at random: for the groups, and for what is active

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt
 
 from mi_core.transcoders.corpus_gather import Chosen, Gather, present
 from mi_core.transcoders.corpus_inputs import CorpusPassInputs
@@ -177,7 +177,7 @@ def group_name(group: int, groups: int) -> str:
     return f"Active tokens, {low:.3g} to {high:.3g} %"
 
 
-def _ends(counts: Int[np.ndarray, " bin"]) -> tuple[int, int]:
+def _ends(counts: UInt[np.ndarray, " bin"]) -> tuple[int, int]:
     """The bins that hold something: first, and one past the last."""
     filled = np.flatnonzero(counts)
     return (int(filled[0]), int(filled[-1]) + 1) if len(filled) else (0, 0)

@@ -41,7 +41,7 @@ from mi_core.transcoders.corpus_gather import Gather, gather_bytes
 from mi_core.transcoders.corpus_inputs import CorpusPassInputs
 from mi_core.transcoders.corpus_records import Records, Trim, trims
 from mi_core.transcoders.corpus_result import CorpusPassResult
-from mi_core.transcoders.corpus_state import LayerState, state_bytes
+from mi_core.transcoders.corpus_state import LayerState, prefix_numbers, state_bytes
 from mi_core.transcoders.corpus_text import DIVERSE, Row, batches, rows, text_digest
 from mi_core.transcoders.corpus_words import layer_words
 from mi_core.transcoders.feature_files_write import FeatureWriter
@@ -200,11 +200,12 @@ class _Pass:
     def _count(self, batch: list[Row]) -> None:
         counted, first = batch[0].counted, batch[0].first
         numbers = np.array([row.number for row in batch], np.int32)
+        prefixes = prefix_numbers(np.array([row.ids for row in batch]))[:, first:].ravel()
         for layer, dense in layer_activations(self.model, self.transcoder, batch):
             at, feature = (part.cpu().numpy() for part in dense.nonzero(as_tuple=True))
             values = dense[dense != 0].cpu().numpy()
             rows_of, positions = numbers[at // counted], (at % counted + first).astype(np.int32)
-            self.states[layer].add(feature, values, rows_of, positions)
+            self.states[layer].add(feature, values, rows_of, positions, prefixes[at])
         self.batches_done += 1
         self.tokens_done += len(batch) * counted
         self.rows_done += len(batch)

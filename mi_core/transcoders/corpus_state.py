@@ -12,12 +12,12 @@ is counted in the first and the last.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, UInt
 
 PER_OCTAVE, LOWEST, HIGHEST = 8, -12, 14
 N_BINS = PER_OCTAVE * (HIGHEST - LOWEST)
 NONE = -1
-_BYTES_OF_ONE = 8 + 4 + 4 + 4
+_BYTES_OF_ONE = 8 + 4 + 4 + 4 + 8
 
 
 def bin_edges() -> Float[np.ndarray, " edge"]:
@@ -39,15 +39,19 @@ class Best:
         values: [feature, k] activations.
         rows: [feature, k] number of the row; -1 where there is none.
         positions: [feature, k] position in the row.
+        prefixes: [feature, k] number of the tokens up to there (see `prefix_numbers`).
+        distinct: whether only one entry with the same prefix is kept, the one with the largest key.
     """
 
     keys: Float[np.ndarray, "feature k"]
     values: Float[np.ndarray, "feature k"]
     rows: Int[np.ndarray, "feature k"]
     positions: Int[np.ndarray, "feature k"]
+    prefixes: Int[np.ndarray, "feature k"]
+    distinct: bool = False
 
     @classmethod
-    def empty(cls, n_features: int, k: int) -> "Best":
+    def empty(cls, n_features: int, k: int, *, distinct: bool = False) -> "Best":
         """No entries yet."""
         shape = (n_features, k)
         return cls(
@@ -55,6 +59,8 @@ class Best:
             np.zeros(shape, np.float32),
             np.full(shape, NONE, np.int32),
             np.full(shape, NONE, np.int32),
+            np.zeros(shape, np.int64),
+            distinct,
         )
 
     def add(
@@ -64,6 +70,7 @@ class Best:
         values: Float[np.ndarray, " n"],
         rows: Int[np.ndarray, " n"],
         positions: Int[np.ndarray, " n"],
+        prefixes: Int[np.ndarray, " n"],
     ) -> None:
         """Take entries in; of equal keys the earlier place comes first."""
         good = keys >= self.keys[features, -1]
@@ -72,19 +79,32 @@ class Best:
         touched, new = np.unique(features[good], return_inverse=True)
         k = self.keys.shape[1]
         which = np.concatenate([np.repeat(np.arange(len(touched)), k), new])
+        arrays = (self.keys, self.values, self.rows, self.positions, self.prefixes)
         joined = [
             np.concatenate([old[touched].ravel(), part[good]])
-            for old, part in (
-                (self.keys, keys), (self.values, values), (self.rows, rows), (self.positions, positions),
-            )
-        ]  # fmt: skip
+            for old, part in zip(arrays, (keys, values, rows, positions, prefixes), strict=True)
+        ]
         order = np.lexsort((joined[3], joined[2], -joined[0], which))
+        if self.distinct:
+            order = order[_first_of(which[order], joined[4][order], joined[2][order] != NONE)]
         which = which[order]
         rank = np.arange(len(which)) - np.searchsorted(which, which)
         kept = order[rank < k]
         at = (touched[which[rank < k]], rank[rank < k])
-        for array, part in zip((self.keys, self.values, self.rows, self.positions), joined, strict=True):
+        self.keys[touched], self.rows[touched] = -np.inf, NONE
+        for array, part in zip(arrays, joined, strict=True):
             array[at] = part[kept]
+
+
+def _first_of(
+    which: Int[np.ndarray, " n"], prefixes: Int[np.ndarray, " n"], there: Bool[np.ndarray, " n"]
+) -> Int[np.ndarray, " kept"]:
+    """Indices of the first entry of every (which, prefix), in order, and of no place that is empty."""
+    by = np.lexsort((np.arange(len(which)), prefixes, which))
+    begins = np.ones(len(by), bool)
+    begins[1:] = (which[by][1:] != which[by][:-1]) | (prefixes[by][1:] != prefixes[by][:-1])
+    first = np.sort(by[begins])
+    return first[there[first]]
 
 
 @dataclass(slots=True)
@@ -106,7 +126,7 @@ class LayerState:
     seed: int
     counts: Int[np.ndarray, " feature"]
     largest: Float[np.ndarray, " feature"]
-    histogram: Int[np.ndarray, "feature bin"]
+    histogram: UInt[np.ndarray, "feature bin"]
     top: Best
     sample: Best
     not_finite: int = 0
@@ -120,7 +140,7 @@ class LayerState:
             np.zeros(n_features, np.int64),
             np.zeros(n_features, np.float32),
             np.zeros((n_features, N_BINS), np.uint32),
-            Best.empty(n_features, top),
+            Best.empty(n_features, top, distinct=True),
             Best.empty(n_features, sampled),
         )
 
@@ -130,6 +150,7 @@ class LayerState:
         values: Float[np.ndarray, " n"],
         rows: Int[np.ndarray, " n"],
         positions: Int[np.ndarray, " n"],
+        prefixes: Int[np.ndarray, " n"],
     ) -> None:
         """Count active tokens; all of a row come at once, and every token once.
 
@@ -138,6 +159,7 @@ class LayerState:
             values: its activation, above 0.
             rows: number of the row.
             positions: position in the row.
+            prefixes: number of the tokens up to there.
         """
         finite = np.isfinite(values)
         if not finite.all():
@@ -149,11 +171,10 @@ class LayerState:
         np.maximum.at(self.largest, features, values)
         np.add.at(self.histogram, (features, bins_of(values)), 1)
         strongest = _first_of_rows(features, values, rows, positions)
-        self.top.add(
-            *(part[strongest] for part in (features, values.astype(np.float64), values, rows, positions))
-        )
+        wide = values.astype(np.float64)
+        self.top.add(*(part[strongest] for part in (features, wide, values, rows, positions, prefixes)))
         keys = draw(self.seed, self.layer, features, rows, positions)
-        self.sample.add(features, keys, values, rows, positions)
+        self.sample.add(features, keys, values, rows, positions, prefixes)
 
 
 def bins_of(values: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
@@ -181,6 +202,20 @@ def draw(
     for part in (features, rows, positions):
         mixed = _mix(mixed ^ part.astype(np.uint64))
     return (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53
+
+
+def prefix_numbers(ids: Int[np.ndarray, "row pos"]) -> Int[np.ndarray, "row pos"]:
+    """A number for every token and all before it: the same for the same beginnings, else almost surely not.
+
+    A causal model computes the same at the end of the same beginning, so two examples with the same number
+    would show one thing twice.
+    """
+    made = np.zeros(ids.shape, np.uint64)
+    running = np.zeros(len(ids), np.uint64)
+    for position in range(ids.shape[1]):
+        running = _mix(running ^ ids[:, position].astype(np.uint64))
+        made[:, position] = running
+    return made.view(np.int64)
 
 
 def _mix(x: np.ndarray) -> np.ndarray:

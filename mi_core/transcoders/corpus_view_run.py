@@ -16,12 +16,11 @@ from mi_core.transcoders.corpus_density import summary_of
 from mi_core.transcoders.corpus_view_inputs import FeatureCorpusInputs
 from mi_core.transcoders.corpus_view_result import FeatureCorpusResult
 from mi_core.transcoders.feature_files_places import feature_files
-from mi_core.transcoders.feature_files_record import FeatureRecord
+from mi_core.transcoders.feature_files_record import ROUNDING, FeatureRecord
 from mi_core.transcoders.names import parse_feature
 from mi_core.transcoders.store import load_transcoder
 
 OnStep = Callable[[Any], None]
-_ROUNDED = 1e-3  # examples are written with four digits
 
 
 def feature_corpus(
@@ -74,9 +73,20 @@ def feature_corpus(
         groups=record.groups,
         top_logits=record.top_logits,
         bottom_logits=record.bottom_logits,
-        warnings=(record.problem,) if record.problem else (),
+        warnings=_warnings(record, None if summary is None else summary.fingerprint, transcoder.fingerprint),
         checks=_checks(record),
     )
+
+
+def _warnings(record: FeatureRecord, made_for: str | None, fingerprint: str) -> tuple[str, ...]:
+    """What does not fit; files of other programs do not say what they were made for."""
+    other = made_for is not None and made_for != fingerprint
+    said = (
+        "The features files were made for other weights than these: run the corpus pass again."
+        if other
+        else ""
+    )
+    return tuple(one for one in (record.problem, said) if one)
 
 
 def _nothing(named: dict[str, Any]) -> FeatureCorpusResult:
@@ -103,6 +113,6 @@ def _checks(record: FeatureRecord) -> tuple[Check, ...]:
     if peaks:
         over = max(peaks) - record.largest
         detail = f"The strongest example has {max(peaks):.4g}, the file says {record.largest:.4g} at most."
-        fits = over <= _ROUNDED * max(abs(record.largest), 1e-30)
+        fits = over <= ROUNDING * max(abs(record.largest), 1e-30)
         checks.append(Check("no example is above the largest activation", fits, detail))
     return tuple(checks)

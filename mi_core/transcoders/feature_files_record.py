@@ -21,6 +21,7 @@ from mi_core.analyses.plain import damage_told
 from mi_core.errors import InputError
 
 MAX_RECORD_BYTES = 16_000_000
+ROUNDING = 1e-3  # of activations in examples; they are written with four digits
 MAX_GROUPS, MAX_EXAMPLES, MAX_TOKENS, MAX_WORDS = 100, 1000, 20_000, 1000
 _HEAD = 4
 _ANY_HEADER = 47  # zlib's own code for "zlib or gzip, whichever the header says"
@@ -235,8 +236,9 @@ def record_from_json(values: Mapping[str, Any], layer: int, index: int) -> Featu
     Raises:
         KeyError, TypeError, ValueError: something is of the wrong kind or too large (see `damage_told`).
     """
-    groups = [_group(one) for one in _listed(values.get("examples_quantiles"), MAX_GROUPS)]
     largest = values.get("act_max")
+    ceiling = math.inf if largest is None else _number(largest)
+    groups = [_group(one, ceiling) for one in _listed(values.get("examples_quantiles"), MAX_GROUPS)]
     known = [max(one.activations) for group in groups for one in group.examples if one.activations]
     histogram = tuple(_number(one) for one in _listed(values.get("histogram"), MAX_WORDS))
     edges = tuple(_number(one) for one in _listed(values.get("histogram_edges"), MAX_WORDS + 1))
@@ -276,14 +278,16 @@ def _other(told: Any, layer: int, index: int) -> str:
     return f"The record at this place says that it is of feature {str(told)[:20]}, not {index}."
 
 
-def _group(values: Mapping[str, Any]) -> ExampleGroup:
-    examples = [_example(one) for one in _listed(values["examples"], MAX_EXAMPLES)]
+def _group(values: Mapping[str, Any], largest: float) -> ExampleGroup:
+    examples = [_example(one, largest) for one in _listed(values["examples"], MAX_EXAMPLES)]
     return ExampleGroup(str(values.get("quantile_name", ""))[:200], tuple(one for one in examples if one))
 
 
-def _example(values: Mapping[str, Any]) -> FeatureExample | None:
+def _example(values: Mapping[str, Any], largest: float) -> FeatureExample | None:
+    """An example; what rounding to four digits put above the largest activation comes down to it."""
     tokens = tuple(str(one) for one in _listed(values["tokens"], MAX_TOKENS))
-    numbers = tuple(_number(one) for one in _listed(values["tokens_acts_list"], MAX_TOKENS))
+    told = [_number(one) for one in _listed(values["tokens_acts_list"], MAX_TOKENS)]
+    numbers = tuple(largest if largest < one < largest * (1 + ROUNDING) else one for one in told)
     if not tokens:
         return None
     peak = values.get("train_token_ind")

@@ -17,7 +17,7 @@ from mi_core.errors import LanternError
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
 from mi_core.tokens import tokenize
-from mi_core.transcoders.corpus_density import summary_of
+from mi_core.transcoders.corpus_density import fitting_summary
 from mi_core.transcoders.encode import active_features, masked_positions, read_values
 from mi_core.transcoders.feature_files_places import feature_files
 from mi_core.transcoders.feature_text_inputs import FeatureTextInputs
@@ -104,16 +104,16 @@ def _bound(
     inputs: FeatureTextInputs, transcoder: Transcoder, feature: Feature, largest: float
 ) -> tuple[float, str]:
     """End of the colours, and where it comes from."""
-    if inputs.bound:
-        return inputs.bound, "you"
     known = _largest_known(transcoder, feature)
+    if inputs.bound and abs(inputs.bound - known) > 1e-6 * known:
+        return inputs.bound, "you"
     return (known, "corpus") if known > 0 else (largest, "text")
 
 
 def _largest_known(transcoder: Transcoder, feature: Feature) -> float:
     """Largest activation of the corpus; 0 where it cannot be told at once."""
     try:
-        summary = summary_of(transcoder)
+        summary = fitting_summary(transcoder)
         if summary is not None and feature.layer in summary.largest:
             values = summary.largest[feature.layer]
             return float(values[feature.index]) if feature.index < len(values) else 0.0

@@ -98,7 +98,7 @@ def _draw_numbers(result: FeatureCorpusResult) -> None:
     from mi_core.charts.text import number
 
     size = f"{result.n_tokens:,} tokens" if result.n_tokens else "a corpus of unknown size"
-    with st.container(horizontal=True, gap="medium", key="feature_numbers"):
+    with st.container(horizontal=True, gap="medium", key="corpus_numbers"):
         active = f"{result.n_active:,} of {size}" if result.n_tokens else size
         density = "not told" if result.density != result.density else f"{number(100 * result.density)} %"
         st.metric("Density", density, width="content", help=f"Active at {active}.")
@@ -116,12 +116,12 @@ def _draw_numbers(result: FeatureCorpusResult) -> None:
 
 def _draw_prompt(asked: FeaturesAsked, name: str, bound: float) -> FeatureTextResult | None:
     """The prompt in the feature's colours."""
-    coloured = _coloured("feature_text_prompt", asked, asked.asked.prompt, name, bound)
+    coloured = _coloured("corpus_text_prompt", asked, asked.asked.prompt, name, bound)
     if coloured is not None:
         from mi_core.exports.feature_corpus import text_figure
 
         figure = text_figure(coloured, f"The prompt in {name}'s colours", chosen=selection().position)
-        figure_card("feature_prompt_text", figure)
+        figure_card("corpus_prompt_text", figure)
     return coloured
 
 
@@ -136,11 +136,11 @@ def _draw_test(asked: FeaturesAsked, name: str, bound: float) -> None:
     text = st.session_state["feature_test"]
     if not text.strip():
         return
-    coloured = _coloured("feature_text_test", asked, text, name, bound)
+    coloured = _coloured("corpus_text_test", asked, text, name, bound)
     if coloured is not None:
         from mi_core.exports.feature_corpus import text_figure
 
-        figure_card("feature_test_text", text_figure(coloured, f"Your text in {name}'s colours"))
+        figure_card("corpus_test_text", text_figure(coloured, f"Your text in {name}'s colours"))
 
 
 def _coloured(
@@ -183,9 +183,9 @@ def _draw_examples(result: FeatureCorpusResult) -> None:
     around = None if state["feature_around"] == "all" else int(state["feature_around"])
     count = state["feature_examples"]
     if result.groups:
-        figure_card("feature_top", examples_figure(result, strongest=True, around=around, count=count))
+        figure_card("corpus_top", examples_figure(result, strongest=True, around=around, count=count))
     if len(result.groups) > 1:
-        figure_card("feature_range", examples_figure(result, strongest=False, around=around, count=count))
+        figure_card("corpus_range", examples_figure(result, strongest=False, around=around, count=count))
 
 
 def _draw_statistics(result: FeatureCorpusResult, of_prompt: FeatureTextResult | None) -> None:
@@ -202,7 +202,7 @@ def _draw_histogram(result: FeatureCorpusResult, of_prompt: FeatureTextResult | 
         return
     from mi_core.exports.feature_corpus import histogram_figure
 
-    figure_card("feature_histogram", histogram_figure(result, marks=_marks(of_prompt)), formula=FORMULA)
+    figure_card("corpus_histogram", histogram_figure(result, marks=_marks(of_prompt)), formula=FORMULA)
 
 
 def _marks(of_prompt: FeatureTextResult | None) -> tuple[tuple[float, str], ...]:
@@ -228,7 +228,7 @@ def _draw_coactive(result: FeatureCorpusResult) -> None:
         if isinstance(index, int) and 0 <= index < len(result.coactive):
             choose_feature(result.coactive[index])
 
-    figure_card("feature_coactive", coactive_figure(result), on_cell=choose)
+    figure_card("corpus_coactive", coactive_figure(result), on_cell=choose)
 
 
 def draw_labels(asked: FeaturesAsked, layer: int, feature: int) -> None:

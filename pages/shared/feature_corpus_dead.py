@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 def draw_dead_list(transcoder: Transcoder) -> None:
     """How many features of every layer are dead, and which."""
-    from mi_core.transcoders.corpus_density import summary_of
+    from mi_core.transcoders.corpus_density import fitting_summary
 
     try:
-        summary = summary_of(transcoder)
+        summary = fitting_summary(transcoder)
     except LanternError as error:
         show_error(error)
         return
