@@ -60,11 +60,13 @@ class Prompts:
         texts: the prompts.
         ids: their token ids.
         active: [prompt, layer, feature] activations at the last token.
+        said: [prompt, token] log probabilities of the next token, nats.
     """
 
     texts: list[str]
     ids: list[list[int]]
     active: Tensor
+    said: Tensor
 
 
 def prompts_of(model: LoadedModel, transcoder: Transcoder, facts: Sequence[Fact], held_out: bool) -> Prompts:
@@ -75,11 +77,13 @@ def prompts_of(model: LoadedModel, transcoder: Transcoder, facts: Sequence[Fact]
         texts.append(fill(template, fact.subject)[0])
     ids = [model.tokenizer(text)["input_ids"] for text in texts]
     active = torch.zeros(len(ids), transcoder.n_layers, transcoder.n_features[0])
+    said = torch.zeros(len(ids), model.dims.d_vocab)
     for rows in by_length(ids):
         tokens = torch.tensor([ids[row] for row in rows])
+        said[rows] = run(model, tokens, last=1).logits[:, -1].log_softmax(-1)
         for layer, read in enumerate(read_rows(model, transcoder, tokens, transcoder.layers)):
             active[rows, layer] = encode_layer(transcoder, layer, read[:, -1])
-    return Prompts(texts, ids, active)
+    return Prompts(texts, ids, active, said)
 
 
 def by_length(ids: Sequence[Sequence[int]], at_once: int = 128) -> list[list[int]]:
@@ -163,9 +167,8 @@ def pushed(
             Edit("mlp_out", target, "add", (-1,), value=value[at][:, None])
             for target, value in vectors.items()
         ]
-        before, after = (
-            run(model, tokens, edits=e, last=1).logits[:, -1].log_softmax(-1) for e in ((), edits)
-        )
+        before = prompts.said[chosen]
+        after = run(model, tokens, edits=edits, last=1).logits[:, -1].log_softmax(-1)
         changes.append(after[:, index].logsumexp(-1) - before[:, index].logsumexp(-1))
         tops.append(torch.isin(after.argmax(-1), index))
     return float(torch.cat(changes).mean()), float(torch.cat(tops).float().mean())
