@@ -161,7 +161,7 @@ def _tested(result: GraphResult, pruned: Pruned) -> list[int]:
 
 
 def _effects_inputs(inputs: GraphInputs, names: tuple[str, ...]) -> GraphEffectsInputs:
-    from mi_core.transcoders import GraphEffectsInputs
+    from mi_core.transcoders.graph_effects import GraphEffectsInputs
 
     same = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
     return GraphEffectsInputs(**same, nodes=names, freeze=st.session_state[FREEZE])
@@ -169,6 +169,6 @@ def _effects_inputs(inputs: GraphInputs, names: tuple[str, ...]) -> GraphEffects
 
 def _run_effects(model: LoadedModel, inputs: GraphEffectsInputs, *, on_step: Any) -> GraphEffectsResult:
     """Runs on the worker thread."""
-    from mi_core.transcoders import graph_effects
+    from mi_core.transcoders.graph_effects import graph_effects
 
     return graph_effects(model, inputs, on_step=on_step)

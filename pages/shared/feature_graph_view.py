@@ -226,7 +226,7 @@ def _draw_edge(
 
 
 def _loadings_inputs(inputs: GraphInputs, source: str, target: str) -> HeadLoadingsInputs:
-    from mi_core.transcoders import HeadLoadingsInputs
+    from mi_core.transcoders.graph_heads import HeadLoadingsInputs
 
     same = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
     return HeadLoadingsInputs(**same, source=source, target=target)
@@ -234,6 +234,6 @@ def _loadings_inputs(inputs: GraphInputs, source: str, target: str) -> HeadLoadi
 
 def _run_loadings(model: LoadedModel, inputs: HeadLoadingsInputs, *, on_step: Any) -> HeadLoadingsResult:
     """Runs on the worker thread."""
-    from mi_core.transcoders import head_loadings
+    from mi_core.transcoders.graph_heads import head_loadings
 
     return head_loadings(model, inputs, on_step=on_step)
