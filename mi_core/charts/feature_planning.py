@@ -42,10 +42,10 @@ def sweep_chart(result: PlanningResult, metric: str) -> Spec:
     ]
     for name, block in (
         ("random features", result.random_features[index]),
-        ("random rotations of the push", result.random_rotations[index]),
+        ("random rotations", result.random_rotations[index]),
     ):
         if len(block):
-            series.append(_band(f"{name}: mean, lowest to highest", result.positions, block))
+            series.append(_band(f"{name}: mean and range", result.positions, block))
     start = float(result.baseline[index])
     return lines(
         series, x_title=PUSHED, y_title=info.label, unit=info.unit, logarithmic=metric == "rank",

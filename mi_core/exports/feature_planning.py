@@ -170,8 +170,8 @@ def _what(result: PlanningResult) -> str:
     pushed = [f"injected {inputs.inject}" if inputs.inject.strip() else ""]
     pushed.append(f"suppressed {inputs.suppress}" if inputs.suppress.strip() else "")
     words = f"answer {result.answer.visible}"
-    if inputs.distractor:
-        words += f", distractor {inputs.distractor!r}"
+    if result.distractor is not None:
+        words += f", distractor {result.distractor.visible}"
     origin = "" if result.source == "lantern" else f" Read from a file of {result.source}."
     return legible(
         f"Features pushed in {quoted(inputs.prompt)}, {words}: {', '.join(filter(None, pushed))} "

@@ -68,7 +68,8 @@ class Push:
         count, width = self.vectors.shape
         # rows = coordinates @ basis with orthonormal basis rows; another random basis is a random rotation.
         left, sizes, _ = np.linalg.svd(self.vectors, full_matrices=False)
-        drawn, _ = np.linalg.qr(generator.standard_normal((width, min(count, width))))
+        drawn, upper = np.linalg.qr(generator.standard_normal((width, min(count, width))))
+        drawn = drawn * np.sign(np.diag(upper))  # without this QR prefers some directions
         return Push(self.site, self.layers, (left * sizes) @ drawn.T)
 
 

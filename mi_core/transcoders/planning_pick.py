@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from mi_core.analyses.ablation_sweep_record import read_token
 from mi_core.analyses.attribution_result import ReadToken
 from mi_core.analyses.causal_trace_parts import Check
+from mi_core.analyses.generation_inputs import check_number
 from mi_core.analyses.plain import (
     check_choice,
     check_text,
@@ -43,7 +44,8 @@ class PlanningPickInputs:
         prompt: ends just before its word.
         answer: its word (first token); None = the prompt's top token.
         distractor: the word that it is told from; None = none.
-        count: how many features.
+        count: how many features at most.
+        share: of the strongest feature's effect that each must have; 0 = any effect above 0.
         transcoder: "" = the one bundled with the model; else a folder or a Hugging Face id.
         bos: whether a beginning-of-sequence token is put first; "auto" = as the tokenizer does.
     """
@@ -51,7 +53,8 @@ class PlanningPickInputs:
     prompt: str
     answer: str | None = None
     distractor: str | None = None
-    count: int = 5
+    count: int = 12
+    share: float = 0.25
     transcoder: str = ""
     bos: Bos = "auto"
 
@@ -62,6 +65,7 @@ class PlanningPickInputs:
             if getattr(self, name) is not None:
                 check_text(name, getattr(self, name), 1000, "Leave it out to have none")
         check_whole("number of features", self.count, 1, MAX_COUNT)
+        check_number("share", self.share, 0.0, 1.0)
         check_choice("bos", self.bos, get_args(Bos))
 
     def to_dict(self) -> dict[str, Any]:

@@ -4,7 +4,8 @@
 
 read at the prompt's end; only tokens before the end count, so that what is found is what the end reads from
 earlier tokens, not what is written at the end itself. Features are ranked by their largest effect at any of
-these tokens. First order: the planning experiment then shows what they really do.
+these tokens, and those with less than a share of the strongest one's are left out. First order: the planning
+experiment then shows what they really do.
 Cost: one forward and one backward pass, and the decoder rows of the active features.
 """
 
@@ -61,7 +62,7 @@ def planning_features(
     slopes = {layer: found.gradients[site, layer][0].detach() for layer in transcoder.written_layers}
     active = active_features(model, transcoder, question.prompt.ids)
     effects = feature_effects(transcoder, active, slopes).cpu().numpy()
-    chosen = _strongest(active, effects, len(question.prompt) - 1, inputs.count)
+    chosen = _strongest(active, effects, len(question.prompt) - 1, inputs)
     warnings = list(question.warnings)
     if not len(chosen):
         warnings.append("No feature before the last token pushes towards the word.")
@@ -82,13 +83,15 @@ def planning_features(
 
 
 def _strongest(
-    active: ActiveFeatures, effects: Float[np.ndarray, "n"], end: int, count: int
+    active: ActiveFeatures, effects: Float[np.ndarray, "n"], end: int, inputs: PlanningPickInputs
 ) -> Int[np.ndarray, "feature"]:
     """Entries with the largest positive effect before the end, each feature once."""
     layers, indices = active.layer.cpu().numpy(), active.feature.cpu().numpy()
     early = (active.position.cpu().numpy() < end) & (effects > 0)
+    strongest = effects[early].max(initial=0.0)
+    early &= effects >= inputs.share * strongest
     chosen: dict[tuple[int, int], int] = {}
     for entry in np.argsort(-effects, kind="stable"):
-        if early[entry] and len(chosen) < count:
+        if early[entry] and len(chosen) < inputs.count:
             chosen.setdefault((int(layers[entry]), int(indices[entry])), int(entry))
     return np.array(list(chosen.values()), np.int64)

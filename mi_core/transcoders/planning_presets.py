@@ -32,8 +32,8 @@ class PlanningPreset:
             listed.
         inject: features, if they are listed.
         suppress: likewise.
-        count: how many features are picked from the other prompt, to be injected.
-        count_down: how many are picked from the prompt itself, to be suppressed.
+        count: how many features at most are picked from the other prompt, to be injected.
+        count_down: how many at most from the prompt itself, to be suppressed.
         strength: how many times their rows are added.
         note: what is known of it, a sentence.
     """
@@ -47,24 +47,23 @@ class PlanningPreset:
     other_prompt: str = ""
     inject: str = ""
     suppress: str = ""
-    count: int = 5
-    count_down: int = 0
+    count: int = 12
+    count_down: int = 12
     strength: float = 10.0
     note: str = ""
 
 
 PRESETS: dict[str, PlanningPreset] = {
-    "capital": PlanningPreset(
-        "Word choice: from Paris to Rome (bundled model)", "", "", "The capital city of France is", " Rome",
-        " Paris", other_prompt="The capital city of Italy is", strength=10.0,
-        note="The push acts at the country's name, before the word is due: a mediated effect (tested). "
-        "Suppress features too, and see what that does alone.",
+    "warsaw": PlanningPreset(
+        "Word choice: from Berlin to Warsaw (bundled model)", "", "", "The government of Germany sits in",
+        " Warsaw", " Berlin", other_prompt="The government of Poland sits in", strength=8.0,
+        note="The push acts at the country's name, before the word is due: a mediated effect (tested).",
     ),
-    "landmark": PlanningPreset(
-        "Word choice: the Colosseum at the Eiffel Tower (bundled model)", "", "",
-        "The Eiffel Tower is located in the city of", " Rome", " Paris",
-        other_prompt="The Colosseum is located in the city of", count=8, strength=15.0,
-        note="The push acts at the last token of the landmark's name (tested).",
+    "tokyo": PlanningPreset(
+        "Word choice: from Rome to Tokyo, nothing suppressed (bundled model)", "", "",
+        "The capital city of Italy is", " Tokyo", " Rome", other_prompt="The capital city of Japan is",
+        count_down=0, strength=8.0,
+        note="Injected features alone bring the other word, from the country's name on (tested).",
     ),
     "llama-524k": PlanningPreset(
         "Rhyme: free or that (Llama 3.2 1B, 524k)", "meta-llama/Llama-3.2-1B", "mntss/clt-llama-3.2-1b-524k",

@@ -108,6 +108,7 @@ def _pick(
         answer=answer,
         distractor=distractor,
         count=st.session_state["planning_count" if side == "up" else "planning_count_down"],
+        share=float(st.session_state["planning_share"]),
         transcoder=asked.transcoder,
         bos=asked.asked.bos,  # type: ignore[arg-type]  # one of the header's three words
     )

@@ -69,8 +69,12 @@ def draw_lists() -> None:
                     help="Features that make this prompt say the answer are injected into the prompt above; "
                     "features that make the prompt above say the distractor are suppressed.",
                 )  # fmt: skip
-                st.number_input("Inject so many", 1, MAX_COUNT, key="planning_count", width=140)
-                st.number_input("Suppress so many", 0, MAX_COUNT, key="planning_count_down", width=150)
+                st.number_input("Inject at most", 1, MAX_COUNT, key="planning_count", width=130)
+                st.number_input("Suppress at most", 0, MAX_COUNT, key="planning_count_down", width=140)
+                st.number_input(
+                    "Share of the strongest", 0.0, 1.0, key="planning_share", width=170, format="%g",
+                    help="Features with less than this share of the strongest one's effect are left out.",
+                )  # fmt: skip
             else:
                 st.text_input(
                     "Inject", key="planning_inject", placeholder="e.g. L5F102, L6F7",
