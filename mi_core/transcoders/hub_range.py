@@ -13,7 +13,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from mi_core.errors import TranscoderError
+from mi_core.errors import ModelError, TranscoderError
 from mi_core.model.hub import TIMEOUT_SECONDS, hub_errors
 from mi_core.model.progress import format_bytes
 from mi_core.transcoders.sources import Span, check_spans, cut_off, read_merged
@@ -138,6 +138,11 @@ class RemoteFile:
             raise TranscoderError(
                 f"{self.name} cannot be read in parts", kind="offline",
                 why="the server sends only whole files", fix="Fetch the file first",
+            )  # fmt: skip
+        if status in (401, 403):
+            raise ModelError(
+                f"{self.repo!r} is gated", kind="gated", why="its owner must grant access first",
+                fix=f"Ask for access on huggingface.co/{self.repo}, then run `hf auth login`",
             )  # fmt: skip
         kind, why = ("missing", "it is no longer there") if status == 404 else ("offline", f"status {status}")
         raise TranscoderError(

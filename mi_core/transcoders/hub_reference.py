@@ -57,7 +57,7 @@ def parse_reference(text: str) -> Reference:
     body, _, revision = (body, "", query) if query else body.partition("@")
     pieces = body.strip("/").split("/", 2)
     repo, path = "/".join(pieces[:2]), pieces[2] if len(pieces) > 2 else ""
-    bad = len(text) > MAX_CHARACTERS or len(pieces) < 2 or not is_hub_id(repo)
+    bad = body.startswith("/") or len(text) > MAX_CHARACTERS or len(pieces) < 2 or not is_hub_id(repo)
     if bad or (path and not is_safe(path)):
         raise InputError(
             f"{text[:80]!r} is no address on the Hugging Face hub",

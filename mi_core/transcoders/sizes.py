@@ -5,6 +5,7 @@ kept alone) + the float32 pieces that are worked on (`CHUNK_BYTES`) + a piece th
 """
 
 from dataclasses import dataclass
+from math import prod
 
 from mi_core.transcoders.folder import Folder
 from mi_core.transcoders.formats_parts import FileSource, Parts, Tensors, Where
@@ -42,12 +43,13 @@ def memory_of(parts: Parts, tensors: Tensors) -> Memory:
     def stored(where: Where | None) -> int:
         return 0 if where is None else tensors.of(where).stored(where.key).bytes
 
-    sizes = []
-    for part in parts.layers.values():
-        small = sum(
-            2 * stored(one) for one in (part.b_enc, part.threshold, part.centre)
-        )  # float32 of bfloat16
-        sizes.append(stored(part.encoder) + small)
+    def vector(where: Where | None) -> int:
+        return 0 if where is None else 4 * prod(tensors.shape(where))  # float32, however it is stored
+
+    sizes = [
+        stored(part.encoder) + sum(map(vector, (part.b_enc, part.threshold, part.centre)))
+        for part in parts.layers.values()
+    ]
     total, largest = sum(sizes), max(sizes)
     # The new encoder is made before the oldest one leaves.
     resident = total if total <= RESIDENT_BYTES else RESIDENT_BYTES + largest

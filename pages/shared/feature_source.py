@@ -79,7 +79,7 @@ def _draw_choice(spec: ModelSpec) -> None:
             key=TRANSCODER,
             accept_new_options=True,
             help="Transcoders beside the model and in the Hugging Face cache. You can also type the path of "
-            "a folder, or an address on the hub: owner/name, with /folder and @revision if you like. Formats: "
+            "a folder, or an address on the hub: owner/name, with /folder and @revision if wanted. Formats: "
             "circuit-tracer's CLT and PLT folders, Gemma Scope, SAELens.",
             width="stretch",
         )
