@@ -178,12 +178,15 @@ def n_idle(result: InjectResult) -> int:
     return int(((result.activation_from == 0) & (result.activation_to == 0)).sum())
 
 
-def edited_table(result: InjectResult, *, idle: bool = True) -> "pd.DataFrame":
+def edited_table(
+    result: InjectResult, *, idle: bool = True, labels: Mapping[str, str] | None = None
+) -> "pd.DataFrame":
     """One row per edited feature and token: from, to, decoder rows added, largest ||delta||/||residual||.
 
     Args:
         result: the numbers.
         idle: whether activations that are 0 before and after have a row.
+        labels: names of features, by "L5F102"; a column more if any is there.
     """
     import pandas as pd
 
@@ -196,17 +199,22 @@ def edited_table(result: InjectResult, *, idle: bool = True) -> "pd.DataFrame":
             before,
             after,
             after - before,
+            largest,
             float(ratios[column_of[at.position]]),
             result.edits[piece],
         )
-        for at, piece, before, after in zip(
+        for at, piece, before, after, largest in zip(
             result.edited_names,
             result.edited_pieces.tolist(),
             result.activation_from.tolist(),
             result.activation_to.tolist(),
+            result.activation_largest.tolist(),
             strict=True,
         )
         if idle or before or after
     ]
-    columns = ["feature", "token", "from", "to", "rows added", charts.RATIO, "edit"]
-    return pd.DataFrame(rows, columns=columns)
+    columns = ["feature", "token", "from", "to", "rows added", "largest in corpus", charts.RATIO, "edit"]
+    frame = pd.DataFrame(rows, columns=columns)
+    if labels:
+        frame["label"] = [labels.get(name, "") for name in frame["feature"]]
+    return frame

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from mi_core.analyses.causal_trace_parts import Check
-from mi_core.tokens import TokenizedPrompt
 from mi_core.transcoders.feature_edits import FeatureEdit
 from mi_core.transcoders.feature_edits_compile import Compiled, Frozen, Placed
 from mi_core.transcoders.inject_inputs import InjectInputs
 from mi_core.transcoders.inject_passes import Looked
 
 NAMED = 5
+BEYOND = 2.0
 LARGE_PUSH = 1.0
 """Above this ||sum of delta|| / ||residual|| a push is told to be large."""
 
@@ -91,17 +91,28 @@ def inject_warnings(
     edits: Sequence[FeatureEdit],
     compiled: Compiled,
     found: np.ndarray,
+    largest: np.ndarray,
     norms: tuple[np.ndarray, np.ndarray, np.ndarray],
-    prompt: TokenizedPrompt,
     n_special: int,
 ) -> tuple[str, ...]:
-    """One sentence each."""
+    """One sentence each.
+
+    Args:
+        inputs: what was asked for.
+        edits: the list.
+        compiled: the list on this prompt.
+        found: [edited] activations that the edits found.
+        largest: [edited] each feature's largest activation in the corpus; NaN = not known.
+        norms: [target, token] lengths of what is added at a layer, of its sum up to it, of the stream.
+        n_special: leading special tokens.
+    """
     return tuple(
         [
             *_special(compiled, n_special),
             *_idle(compiled, found),
             *_suppressed(compiled, found),
             *_below_zero(compiled, found),
+            *_beyond_corpus(compiled, found, largest),
             *_large(compiled, norms),
             *_mode(inputs, edits),
         ]
@@ -157,6 +168,17 @@ def _below_zero(compiled: Compiled, found: np.ndarray) -> Iterator[str]:
     ]
     if below:
         yield f"{_named(below)}: set below 0, which no encoder gives."
+
+
+def _beyond_corpus(compiled: Compiled, found: np.ndarray, largest: np.ndarray) -> Iterator[str]:
+    new = found + compiled.size
+    beyond = [
+        f"{one.at.text} to {value:.3g} (corpus: at most {most:.3g})"
+        for one, value, most in zip(compiled.placed, new, largest, strict=True)
+        if value > BEYOND * most
+    ]
+    if beyond:
+        yield f"More than {BEYOND:g} times the largest activation that was ever seen: {_named(beyond)}."
 
 
 def _large(compiled: Compiled, norms: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Iterator[str]:

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mi_core.analyses.attribution_result import ReadToken
 from mi_core.analyses.plain import checks_from, damage_told, provenance_from, texts_from, tokens_from
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
@@ -15,8 +17,8 @@ if TYPE_CHECKING:
 
 SCHEMA, VERSION = "lantern/inject", 1
 FLOATS = (
-    "logits", "log_probabilities", "top_probabilities", "activation_from", "activation_to", "delta_norms",
-    "sum_norms", "residual_norms", "feature_activations",
+    "logits", "log_probabilities", "top_probabilities", "activation_from", "activation_to",
+    "activation_largest", "delta_norms", "sum_norms", "residual_norms", "feature_activations",
 )  # fmt: skip
 INTEGERS = (
     "ranks", "top_ids", "top_ranks", "edited_pieces", "edited_layers", "edited_positions", "edited_features",
@@ -68,11 +70,12 @@ def _top_rows(result: InjectResult) -> Iterator[dict[str, Any]]:
 
 
 def _edited_rows(result: InjectResult) -> Iterator[dict[str, Any]]:
-    pairs = zip(result.activation_from.tolist(), result.activation_to.tolist(), strict=True)
-    for at, piece, (before, after) in zip(
-        result.edited_names, result.edited_pieces.tolist(), pairs, strict=True
+    numbers = (result.activation_from, result.activation_to, result.activation_largest)
+    for at, piece, (before, after, largest) in zip(
+        result.edited_names, result.edited_pieces.tolist(), np.stack(numbers, 1).tolist(), strict=True
     ):
-        for run, value in (("from", before), ("to", after), ("to \N{MINUS SIGN} from", after - before)):
+        told = [("from", before), ("to", after), ("to \N{MINUS SIGN} from", after - before)]
+        for run, value in [*told, *([] if np.isnan(largest) else [("largest in the corpus", largest)])]:
             yield {
                 "kind": "edited feature", "quantity": result.edits[piece],
                 "token": result.tokens[at.position].visible, "layer": at.layer, "feature": at.index,
@@ -158,7 +161,7 @@ def _build(record: Mapping[str, Any]) -> InjectResult:
     shapes: dict[str, tuple[int, ...]] = {
         **dict.fromkeys(("logits", "log_probabilities", "ranks"), (2, read)),
         **dict.fromkeys(("top_probabilities", "top_ranks"), (2, top)),
-        **dict.fromkeys(("activation_from", "activation_to"), (edited,)),
+        **dict.fromkeys(("activation_from", "activation_to", "activation_largest"), (edited,)),
         **dict.fromkeys(("edited_layers", "edited_positions", "edited_features"), (edited,)),
         **dict.fromkeys(("delta_norms", "sum_norms", "residual_norms"), pushed),
         **dict.fromkeys(("feature_positions", "feature_indices"), (others,)),

@@ -55,6 +55,7 @@ class InjectResult:
         activation_from: [edited] what the encoder says in the edited run, once the edits of earlier layers
             act (with everything frozen: in the baseline).
         activation_to: [edited] what the edit makes of it; the difference is how many decoder rows are added.
+        activation_largest: [edited] the feature's largest activation in the corpus; NaN if unknown.
         pushed_positions: [token] the edited tokens.
         pushed_layers: [target] layers that are written to.
         delta_norms: [target, token] ||delta||: length of what is added there.
@@ -98,6 +99,7 @@ class InjectResult:
     edited_features: Int[np.ndarray, " edited"]
     activation_from: Float[np.ndarray, " edited"]
     activation_to: Float[np.ndarray, " edited"]
+    activation_largest: Float[np.ndarray, " edited"]
     pushed_positions: Int[np.ndarray, " token"]
     pushed_layers: Int[np.ndarray, " target"]
     delta_norms: Float[np.ndarray, "target token"]
@@ -143,7 +145,7 @@ class InjectResult:
             **dict.fromkeys(("logits", "log_probabilities", "ranks"), (2, read)),
             **dict.fromkeys(("top_probabilities", "top_ranks"), (2, top)),
             **dict.fromkeys(("edited_layers", "edited_positions", "edited_features"), (edited,)),
-            **dict.fromkeys(("activation_from", "activation_to"), (edited,)),
+            **dict.fromkeys(("activation_from", "activation_to", "activation_largest"), (edited,)),
             **dict.fromkeys(("delta_norms", "sum_norms", "residual_norms"), pushed),
             **dict.fromkeys(("feature_positions", "feature_indices"), (others,)),
             "feature_activations": (2, others),

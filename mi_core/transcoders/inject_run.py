@@ -30,6 +30,7 @@ from mi_core.errors import InputError
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
 from mi_core.tokens import TokenizedPrompt, tokenize, visible_token
+from mi_core.transcoders.corpus_density import fitting_summary
 from mi_core.transcoders.encode import masked_positions
 from mi_core.transcoders.feature_edits import FeatureEdit, parse_feature_edits
 from mi_core.transcoders.feature_edits_compile import Compiled, activations_at, compile_feature_edits
@@ -213,7 +214,7 @@ def _result(
     read = [target.id, *([] if distractor is None else [distractor.id])]
     numbers = logits.log_softmax(-1)
     top = _top(logits, asked.inputs.top)
-    pushed = _push_norms(model, asked)
+    pushed, largest = _push_norms(model, asked), _largest(asked)
     placed, shown = asked.compiled.placed, [*top.tolist(), *continued[0], *continued[1]]
     return InjectResult(
         inputs=asked.inputs,
@@ -237,6 +238,7 @@ def _result(
         edited_features=_whole(one.at.index for one in placed),
         activation_from=found,
         activation_to=found + asked.compiled.size,
+        activation_largest=largest,
         pushed_positions=_whole(asked.compiled.positions),
         pushed_layers=_whole(sorted(asked.compiled.deltas)),
         delta_norms=pushed[0],
@@ -256,7 +258,7 @@ def _result(
         warnings=(
             *_answer_warnings(asked),
             *inject_warnings(
-                asked.inputs, asked.edits, asked.compiled, found, pushed, asked.prompt, asked.n_special
+                asked.inputs, asked.edits, asked.compiled, found, largest, pushed, asked.n_special
             ),
         ),
         checks=inject_checks(asked.inputs.frozen, asked.compiled, passes, found, model.dtype),
@@ -266,6 +268,20 @@ def _result(
 
 def _whole(values: Iterable[int]) -> np.ndarray:
     return np.array(list(values), dtype=np.int64)
+
+
+def _largest(asked: _Asked) -> np.ndarray:
+    """[edited] largest activation of each feature in the corpus; NaN where no corpus pass was made."""
+    try:
+        summary = fitting_summary(asked.transcoder) if asked.edits else None
+    except InputError:  # damaged features files are told where they are shown; here they only are not known
+        summary = None
+    known = {} if summary is None else summary.largest
+    found = [
+        float(known[one.at.layer][one.at.index]) if one.at.layer in known else np.nan
+        for one in asked.compiled.placed
+    ]
+    return np.array(found, dtype=np.float64)
 
 
 def _push_norms(model: LoadedModel, asked: _Asked) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

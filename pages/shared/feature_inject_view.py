@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from mi_core.errors import LanternError
+from pages.shared.boundary import show_error
 from pages.shared.feature_inject_text import INJECT_FORMULA
 from pages.shared.features_page import choose_feature
 from pages.shared.figure_card import figure_card
+from pages.shared.session import chosen_about, hub
 from pages.shared.text import code, plain
 
 if TYPE_CHECKING:
@@ -46,11 +49,11 @@ def draw_result(result: InjectResult) -> None:
 def _draw_edited(result: InjectResult) -> None:
     from mi_core.exports.feature_inject import FROZEN, edited_table, n_idle
 
-    frame, hidden = edited_table(result, idle=False), n_idle(result)
+    frame, hidden = edited_table(result, idle=False, labels=_labels(result)), n_idle(result)
     with st.container(border=True, key="inject_edited"):
         st.markdown("**What is done**")
         told = f" ({hidden} more are 0 before and after)" if hidden else ""
-        st.dataframe(_written(frame, frame.columns[2:6]), hide_index=True, alt="Activations from and to")
+        st.dataframe(_written(frame, frame.columns[2:7]), hide_index=True, alt="Activations from and to")
         st.caption(
             plain(
                 f"{len(frame)} activations{told} of transcoder {result.transcoder}; "
@@ -59,6 +62,23 @@ def _draw_edited(result: InjectResult) -> None:
                 "||delta|| / ||residual||: the largest of that token over the layers, with all edits there."
             )
         )
+
+
+def _labels(result: InjectResult) -> dict[str, str]:
+    """The names that the user (or the transcoder's folder) gives to the edited features."""
+    from mi_core.transcoders.labels import labels_of
+
+    about = chosen_about()
+    model = None if about is None else hub().resident(about.spec)
+    opened = [] if model is None else list(model.transcoders.values())
+    folder = next((one.folder for one in opened if one.fingerprint == result.fingerprint), None)
+    try:
+        known = labels_of(result.fingerprint, folder)
+    except LanternError as error:
+        show_error(error)
+        return {}
+    edited = {at.feature.text for at in result.edited_names}
+    return {name: label.text for name, label in known.items() if name in edited}
 
 
 def _draw_table(result: InjectResult) -> None:

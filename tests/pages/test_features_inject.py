@@ -101,7 +101,7 @@ def test_what_cannot_be_read_or_does_not_fit_is_told(frame: Callable[..., AppTes
     session = opened(frame, fi="L0F3@2:set=1")
     for text, said in (
         ("L0F3@2:boost=1", "no edit of a feature"), ("L0F9999999@2:set=1", "no feature 9,999,999"),
-        ("L0F3@99:set=1", "names token 99"), ("L0F3@2:set=1;drop", "has the character"),
+        ("L0F3@99:set=1", "names token 99"), ("L0F3@2:set=1;drop", "is no number"),
     ):  # fmt: skip
         session.text_input(key="feature_edits").set_value(text).run()
         settle(session, "inject")

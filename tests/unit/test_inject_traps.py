@@ -1,8 +1,10 @@
 """Interventions on features: what a user writes wrong, what is told, and what the record keeps."""
 
+import gzip
 import json
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -124,6 +126,28 @@ def test_what_a_reader_must_know_is_told() -> None:
     assert "direct effects" in " ".join(done("L1F1@2:add=1", frozen="everything").warnings)
     assert "attend freely" in " ".join(done("L1F1@2:add=1", frozen="attention").warnings)
     assert done("").warnings == ()
+
+
+def test_what_the_corpus_knows_is_told(tmp_path: Path) -> None:
+    transcoder = replace(model_of().transcoders[""], folder=tmp_path, fingerprint="known")
+    use(model_of(), transcoder, "known")
+    layers = {str(layer): {"counts": [1] * 12, "largest": [4.0] * 12} for layer in range(4)}
+    summary = {
+        "schema": "lantern/features", "version": 1, "text": "a text", "n_tokens": 100, "n_documents": 1,
+        "fingerprint": "known", "layers": layers,
+    }  # fmt: skip
+    features = tmp_path / "features"
+    features.mkdir()
+    (features / "index.json.gz").write_bytes(gzip.compress(b"{}"))
+    (features / "lantern.json.gz").write_bytes(gzip.compress(json.dumps(summary).encode()))
+    result = done("L1F1@2:set=9,L1F2@2:set=3", transcoder="known")
+    assert result.activation_largest.tolist() == [4, 4]
+    assert "L1F1@2 to 9 (corpus: at most 4)." in " ".join(result.warnings)
+    assert "L1F2" not in " ".join(result.warnings)
+    assert InjectResult.from_json(result.to_json()).to_json() == result.to_json()
+    assert np.isnan(done("L1F1@2:set=9").activation_largest).all()
+    (features / "lantern.json.gz").write_bytes(b"damaged")
+    assert np.isnan(done("L1F1@2:set=9", transcoder="known").activation_largest).all()
 
 
 def test_values_beyond_the_format_are_refused() -> None:
