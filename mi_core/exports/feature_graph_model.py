@@ -92,9 +92,10 @@ def effects_figure(result: "GraphEffectsResult") -> Figure:
         ),
         view={"figure": "effects", "freeze": result.inputs.freeze},
         caption=(
-            "Change of the target when a node is taken away (edited \u2212 baseline), predicted by the "
-            f"graph and measured with {frozen}, on {quoted(result.inputs.prompt)}; n = {len(points)} nodes "
-            f"of 1 prompt; 0 = no effect. {'; '.join(_notes(result))}. {model_sentence(result.provenance)}"
+            f"Change of the logit of {legible(result.target_name)} when a node is taken away (edited \u2212 "
+            f"baseline), predicted by the graph and measured with {frozen}, on "
+            f"{quoted(result.inputs.prompt)}; n = {len(points)} nodes of 1 prompt; 0 = no effect. "
+            f"{'; '.join(_notes(result))}. {model_sentence(result.provenance)}"
         ).strip(),
         how_to_read=EFFECTS_READING,
         description=f"Scatter of predicted against actual effects. {'; '.join(_notes(result))}.",
@@ -113,4 +114,6 @@ def _group(name: str) -> str:
 
 
 def _notes(result: "GraphEffectsResult") -> list[str]:
-    return [f"Pearson r = {number(result.pearson)}, n = {len(result.inputs.nodes)}"]
+    done = int(np.isfinite(result.actual).sum())
+    stopped = "" if done == len(result.inputs.nodes) else f" of {len(result.inputs.nodes)}, stopped early"
+    return [f"Pearson r = {number(result.correlation)}, n = {done}{stopped}"]

@@ -1,9 +1,25 @@
 """The graph tab: its numbers are the library's, clicks and pins are in the link, files come in and go out."""
 
-import pytest
+from collections.abc import Callable
+from typing import Any
 
+import numpy as np
+import pytest
+from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
+from streamlit.testing.v1 import AppTest
+
+from mi_core.transcoders.graph_groups import connections
+from mi_core.transcoders.graph_inputs import GraphInputs
+from mi_core.transcoders.graph_names import FEATURE, node_name
+from mi_core.transcoders.graph_result import GraphResult
+from mi_core.transcoders.graph_run import attribution_graph
+from mi_core.transcoders.graph_scores import prune, scores, subgraph_scores
 from pages.shared.feature_graph_fields import FIELDS
 from pages.shared.link import read_link, write_link
+from pages.shared.session import default_spec, hub
+from tests.pages.conftest import assert_sound, settle, texts
+
+PROMPT = "The Louvre Museum is located in the city of"
 
 GOOD = {
     "gr_t": "difference",
@@ -39,3 +55,132 @@ def test_a_bad_value_in_a_link_is_told_and_left_out(key: str, raw: str) -> None:
     values, problems = read_link({key: raw}, FIELDS)
     assert values == {}
     assert len(problems) == 1
+
+
+def opened(frame: Callable[..., AppTest], **link: str) -> AppTest:
+    """The tab, drawn twice: the second run must find what the first one left."""
+    session = frame("features", **{"prompt": PROMPT, "ft_tab": "graph", **link})
+    settle(session, "feature_graph")
+    session.run()
+    assert_sound(session)
+    return session
+
+
+def result_of(session: AppTest) -> GraphResult:
+    return session.session_state["_run_feature_graph"].result
+
+
+def charts(session: AppTest) -> list[dict[str, list[dict[str, Any]]]]:
+    """The data sets of every drawing, by name, in the order of the page."""
+    return [
+        {
+            data.name: convert_arrow_bytes_to_pandas_df(data.data.data).to_dict("records")
+            for data in chart.proto.datasets
+        }
+        for chart in session.get("vega_lite_chart")
+    ]
+
+
+def said(session: AppTest) -> str:
+    return texts(session).replace("\\", "")
+
+
+def metrics(session: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value for metric in session.metric}
+
+
+def strong_features(result: GraphResult, count: int) -> list[int]:
+    """The features with most influence."""
+    order = np.argsort(-result.influence, kind="stable")
+    return [int(node) for node in order if result.node_kind[node] == FEATURE][:count]
+
+
+def test_the_tab_shows_the_librarys_graph(frame: Callable[..., AppTest]) -> None:
+    session = opened(frame, gr_nodes="0.7", gr_edges="0.9")
+    model = hub().resident(default_spec())
+    assert model is not None
+    again, result = attribution_graph(model, GraphInputs(PROMPT)), result_of(session)
+    assert result.inputs == again.inputs
+    np.testing.assert_allclose(result.edges, again.edges, atol=1e-5)
+    pruned, drawn = prune(result, 0.7, 0.9), charts(session)[0]
+    assert {dot["node"] for dot in drawn["nodes"]} == set(np.flatnonzero(pruned.nodes).tolist())
+    edges = {(line["to"], line["from"]): line["value"] for line in drawn["edges"]}
+    rows = {node: row for row, node in enumerate(result.row_node.tolist())}
+    assert edges
+    for (target, source), value in edges.items():
+        assert pruned.edges[rows[target], source]
+        assert value == pytest.approx(float(result.edges[rows[target], source]))
+    assert float(metrics(session)["Replacement score"]) == pytest.approx(scores(result).replacement, rel=0.01)
+    assert "Sum rule: edges + biases = pre-activation" in said(session)
+
+
+def test_a_node_is_chosen_pinned_and_grouped(frame: Callable[..., AppTest]) -> None:
+    session = opened(frame)
+    result = result_of(session)
+    first, second = strong_features(result, 2)
+    names = [node_name(result, node) for node in (first, second)]
+    session.selectbox(key="graph_node").set_value(names[0]).run()
+    settle(session, "feature_graph")
+    assert_sound(session)
+    assert session.session_state["selected_layer"] == int(result.node_layer[first])
+    assert session.session_state["selected_feature"] == int(result.node_feature[first])
+    bars = [bar["value"] for bar in charts(session)[1]["bars"]]
+    assert bars[0] == pytest.approx(float(connections(result, first).input_edges[0]))
+    session.button(key="graph_pin").click().run()
+    session.selectbox(key="graph_node").set_value(names[1]).run()
+    session.button(key="graph_pin").click().run()
+    assert_sound(session)
+    assert session.query_params["gr_pins"] == ",".join(names)
+    mine = subgraph_scores(result, [first, second])
+    shown = float(metrics(session)["Replacement score of mine"])
+    assert shown == pytest.approx(mine.replacement, rel=0.01)
+    session.multiselect(key="graph_group_nodes").set_value(names)
+    session.text_input(key="graph_group_name").set_value("<b>the city</b>")
+    session.button(key="graph_make_group").click().run()
+    assert_sound(session)
+    assert "%3Cb%3Ethe city%3C%2Fb%3E:" in session.query_params["gr_groups"]
+    group = [dot for dot in charts(session)[-1]["nodes"] if "the city" in dot["name"]]
+    assert len(group) == 1
+    session.button(key="graph_unpin").click().run()
+    session.button(key="graph_ungroup_0").click().run()
+    assert_sound(session)
+    assert "gr_groups" not in session.query_params
+    assert session.query_params["gr_pins"] == names[0]
+
+
+def test_pinned_features_are_in_the_subgraph_at_every_token(frame: Callable[..., AppTest]) -> None:
+    result = result_of(opened(frame))
+    node = strong_features(result, 1)[0]
+    layer, feature = int(result.node_layer[node]), int(result.node_feature[node])
+    session = opened(frame, ft_pins=f"L{layer}F{feature}")
+    here = (result.node_kind == FEATURE) & (result.node_layer == layer) & (result.node_feature == feature)
+    assert metrics(session)["Pinned nodes"] == str(int(here.sum()))
+    session.button(key="graph_unpin_all").click().run()
+    assert_sound(session)
+    assert "ft_pins" not in session.query_params
+
+
+def test_the_difference_of_two_answers_is_one_node(frame: Callable[..., AppTest]) -> None:
+    session = opened(frame, gr_t="difference", target=" Paris", vs=" Rome", gr_rows="8")
+    result = result_of(session)
+    assert result.target_kind == "difference"
+    assert result.n_targets == 1
+    assert result.unexpanded > 0
+    assert metrics(session)["Not expanded"] == f"{result.unexpanded:,}"
+
+
+@pytest.mark.parametrize(
+    ("link", "told"),
+    [
+        ({"gr_t": "difference"}, "Name a token to compare with"),
+        ({"gr_t": "tokens"}, "Name one or more tokens"),
+        ({"gr_node": "L0F999999@3"}, "L0F999999@3 is not in this graph"),
+        ({"gr_pins": "L0F999999@3"}, "Not in this graph, so left out: L0F999999@3"),
+    ],
+)
+def test_mistakes_cost_one_sentence(frame: Callable[..., AppTest], link: dict[str, str], told: str) -> None:
+    session = frame("features", **{"prompt": PROMPT, "ft_tab": "graph", **link})
+    if "_run_feature_graph" in session.session_state:
+        settle(session, "feature_graph")
+    assert_sound(session)
+    assert told in said(session)
