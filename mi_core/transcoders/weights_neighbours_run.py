@@ -182,7 +182,7 @@ class _Search:
         """What features of a layer see of a unit of this feature; None when they see nothing."""
         targets = self.transcoder.targets(self.feature.layer) if len(self.rows) else ()
         columns = [i for i, target in enumerate(targets) if sees(self.transcoder, target, layer)]
-        return as_read(self.gains[layer], self.rows[columns].sum(0)) if columns else None
+        return as_read(self.gains[layer], self.rows[columns].sum(0)[None])[0] if columns else None
 
     def _decoders(self, layer: int) -> None:
         """Who writes alike, and who writes what this feature reads."""

@@ -156,7 +156,8 @@ def _read_writes(
 ) -> _Reading:
     """Column 0 is the sum over target layers, the others are the target layers."""
     if not len(rows):
-        empty = np.zeros((0, 2, 0), np.int64), np.zeros((0, 2, 0))
+        shape = (0, 2, min(count, model.dims.d_vocab))
+        empty = np.zeros(shape, np.int64), np.zeros(shape)
         none = np.zeros(0)
         return _Reading(Ends(*empty), Moments(none, none, none, none), none, none.astype(np.int64))
     directions = torch.cat([rows.sum(0, keepdim=True), rows])

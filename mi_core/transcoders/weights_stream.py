@@ -55,7 +55,7 @@ def reader_gain(model: LoadedModel, transcoder: Transcoder, layer: int) -> Gain 
     return Gain(torch.ones_like(norm.vector), norm.centred)
 
 
-def as_read(gain: Gain | None, stream: Float[Tensor, "*n d_model"]) -> Float[Tensor, "*n d_model"]:
+def as_read(gain: Gain | None, stream: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_model"]:
     """Directions of the stream as the features of a layer see them: behind the norm at scale 1."""
     return stream if gain is None else gain.after(stream.to(gain.vector)).to(stream)
 
