@@ -54,7 +54,7 @@ def sweep_chart(result: PlanningResult, metric: str) -> Spec:
     )  # fmt: skip
 
 
-def _band(name: str, x: Sequence[float], block: Float[np.ndarray, "draw x"]) -> Line:
+def _band(name: str, x: Sequence[int], block: Float[np.ndarray, "draw x"]) -> Line:
     return Line(name, x, block.mean(0).tolist(), block.min(0).tolist(), block.max(0).tolist())
 
 

@@ -12,6 +12,7 @@ its key. What the file says twice is compared; what it lacks (controls, the dire
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from mi_core.transcoders.planning_result import METRICS, PlanningResult, shapes
 
 MAX_FILE_BYTES = 10_000_000
 MAX_TOKENS = 10_000
+MAX_FEATURES = 500
 MAX_TEXT = 100_000
 _NEAR = 1e-5  # they write float32 with eight digits
 
@@ -42,7 +44,8 @@ def read_planning(data: bytes) -> PlanningResult:
     record = load_object(data)
     tokens, positions = _tokens(record)
     prompt, notes = _prompt(str(record["prompt"]), [token.visible for token in tokens], record)
-    up, down = [feature_of(record["inject_feature"])], [feature_of(f) for f in record["suppress_features"]]
+    up = [feature_of(record["inject_feature"])]
+    down = [feature_of(feature) for feature in list_of(record, "suppress_features", MAX_FEATURES)]
     inputs = PlanningInputs(
         prompt=prompt,
         inject=format_features(tuple(up)),
@@ -57,7 +60,7 @@ def read_planning(data: bytes) -> PlanningResult:
     values, start = _numbers(record)
     missing = shapes(1, len(positions), 0, 0, n_layers=0, n_features=1 + len(down))
     empty: dict[str, Any] = {name: np.full(shape, np.nan) for name, shape in missing.items()}
-    token_id = int(record.get("inject_token_id", -1))
+    token_id = int(number_of(record, "inject_token_id")) if "inject_token_id" in record else -1
     result = PlanningResult(
         inputs=inputs,
         provenance=None,
@@ -75,14 +78,7 @@ def read_planning(data: bytes) -> PlanningResult:
         warnings=(),
         checks=_checks(record, values, start),
     )
-    return _with_warnings(result, notes)
-
-
-def _with_warnings(result: PlanningResult, notes: list[str]) -> PlanningResult:
-    from dataclasses import replace
-
-    said = [*notes, *_faults(result)]
-    return replace(result, warnings=tuple(said))
+    return replace(result, warnings=(*notes, *_faults(result)))
 
 
 def _faults(result: PlanningResult) -> list[str]:

@@ -1,0 +1,176 @@
+"""Steering by features: a whole pass per token with hooks on the blocks, and features as steering vectors."""
+
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import pytest
+import torch
+
+from mi_core.analyses import SteeringInputs, steering_dose, steering_layers
+from mi_core.errors import InputError
+from mi_core.exports.feature_generation import pushed_kl_figure, pushed_texts_figure
+from mi_core.transcoders import (
+    FeatureGenerationInputs,
+    FeatureGenerationResult,
+    feature_generation,
+    feature_vector,
+)
+from tests.attribution_cases import model_of
+from tests.transcoders import tiny_clt, use
+
+PROMPT = "The capital of France is"
+INPUTS = FeatureGenerationInputs(PROMPT, features="L1F3:add=4, L2F5:suppress=2, L0F1:add=1", steps=6)
+
+
+@lru_cache(maxsize=4)
+def prepared(name: str):
+    model = model_of(name)
+    return model, use(model, tiny_clt(model))
+
+
+def by_hand(where: str) -> list[int]:
+    """Greedy tokens, a whole pass each, with every block's output pushed."""
+    model, transcoder = prepared("llama")
+    prompt = model.tokenizer(PROMPT, return_tensors="pt")["input_ids"]
+    special, n_prompt = set(model.tokenizer.all_special_ids), prompt.shape[1]
+    first = next(i for i, token in enumerate(prompt[0].tolist()) if token not in special)
+    added = [0] * model.dims.n_layers
+    for layer, index, weight in ((1, 3, 4.0), (2, 5, -2.0), (0, 1, 1.0)):
+        for j, row in enumerate(transcoder.source.decoders[layer][index].double()):
+            added[layer + j] = added[layer + j] + weight * row
+    span = {"prompt": slice(first, n_prompt), "generated": slice(n_prompt, None), "all": slice(first, None)}
+
+    def hook(layer):
+        def act(_module, _args, out):
+            value = (out[0] if isinstance(out, tuple) else out).clone()
+            value[:, span[where]] += added[layer]
+            return (value, *out[1:]) if isinstance(out, tuple) else value
+
+        return act
+
+    blocks = model.hf.model.layers
+    handles = [block.register_forward_hook(hook(layer)) for layer, block in enumerate(blocks)]
+    ids = prompt
+    try:
+        with torch.no_grad():
+            for _ in range(INPUTS.steps):
+                token = model.hf(input_ids=ids, use_cache=False).logits[0, -1].argmax()
+                ids = torch.cat([ids, token[None, None]], 1)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return ids[0, n_prompt:].tolist()
+
+
+@pytest.mark.parametrize("where", ["all", "prompt", "generated"])
+def test_the_steered_text_is_that_of_whole_passes_with_hooks(where: str) -> None:
+    model, _ = prepared("llama")
+    result = feature_generation(model, replace(INPUTS, where=where, stop_at_end=False))
+    assert result.edited_ids[0].tolist() == by_hand(where)
+    assert all(check.passed for check in result.checks)
+
+
+def test_pushes_add_up_and_a_push_of_nothing_changes_nothing() -> None:
+    model, _ = prepared("llama")
+    once = feature_generation(model, replace(INPUTS, features="L1F3:add=4"))
+    twice = feature_generation(model, replace(INPUTS, features="L1F3:add=1, L1F3:add=3"))
+    np.testing.assert_array_equal(once.edited_log_probabilities, twice.edited_log_probabilities)
+    assert twice.weights.tolist() == [4.0]
+    nothing = feature_generation(model, replace(INPUTS, features="L1F3:add=2, L1F3:suppress=2"))
+    np.testing.assert_array_equal(nothing.edited_ids, nothing.default_ids)
+    assert np.nanmax(nothing.kl) < 1e-12
+    assert nothing.ratio == 0
+
+
+def test_the_record_comes_back_and_figures_stand() -> None:
+    model, _ = prepared("llama")
+    result = feature_generation(model, replace(INPUTS, temperature=1.0, seeds=(0, 3)))
+    again = FeatureGenerationResult.from_json(result.to_json())
+    assert again.to_json() == result.to_json()
+    assert again.inputs == result.inputs
+    assert len(result.texts.seeds) == 2
+    for figure in (*(pushed_texts_figure(result, row) for row in range(2)), pushed_kl_figure(result)):
+        assert "L1F3" in figure.caption
+        assert figure.recipe
+        assert len(figure.frame())
+    with pytest.raises(InputError):
+        FeatureGenerationResult.from_json(result.to_json().replace('"weights"', '"weight"'))
+
+
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        ("L1F3:set=2", "cannot steer a text"),
+        ("L1F3:ablate", "cannot steer a text"),
+        ("L1F3@2:add=2", "names tokens"),
+        ("L1F3", "no edit"),
+    ],
+)
+def test_pushes_that_cannot_steer_are_refused(features: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        replace(INPUTS, features=features)
+
+
+def test_what_is_not_there_is_told() -> None:
+    model, _ = prepared("llama")
+    with pytest.raises(InputError, match="No feature"):
+        feature_generation(model, replace(INPUTS, features=""))
+    with pytest.raises(InputError, match="no feature 99"):
+        feature_generation(model, replace(INPUTS, features="L1F99:add=1"))
+
+
+# --- a feature as the source of a steering vector ---
+
+
+def test_a_features_rows_are_the_vector_layer_by_layer() -> None:
+    model, transcoder = prepared("llama")
+    vector = feature_vector(model, "L1F3")
+    assert vector.norm(0) == 0
+    for layer in (1, 2, 3):
+        wanted = transcoder.source.decoders[1][3, layer - 1]
+        np.testing.assert_array_equal(vector.at(layer), wanted.numpy())
+    assert "L1F3" in vector.made
+
+
+def test_the_steering_page_takes_it() -> None:
+    model, transcoder = prepared("llama")
+    inputs = SteeringInputs(
+        PROMPT,
+        source="feature",
+        feature="L1F3",
+        layer=2,
+        answer=" Paris",
+        coefficients=(0.0, 2.0),
+        controls=1,
+    )
+    assert SteeringInputs.from_dict(inputs.to_dict()) == inputs
+    result = steering_dose(model, inputs)
+    ids = model.tokenizer(PROMPT, return_tensors="pt")["input_ids"]
+    row = transcoder.source.decoders[1][3, 1].double()
+
+    def push(_module, _args, out):
+        value = (out[0] if isinstance(out, tuple) else out).clone()
+        value[:, -1] += 2 * row
+        return (value, *out[1:]) if isinstance(out, tuple) else value
+
+    handle = model.hf.model.layers[2].register_forward_hook(push)
+    with torch.no_grad():
+        logits = model.hf(input_ids=ids).logits[0, -1].double()
+    handle.remove()
+    wanted = float(logits.softmax(-1)[result.answer.id])
+    assert result.values[result.index("probability"), 1] == pytest.approx(wanted, abs=1e-9)
+    layers = steering_layers(model, inputs)
+    assert layers.values[0, 0] == pytest.approx(layers.baseline[0])
+
+
+def test_steering_refuses_a_feature_that_is_not_there_or_writes_nothing() -> None:
+    model, _ = prepared("llama")
+    with pytest.raises(InputError, match="belong together"):
+        SteeringInputs(PROMPT, source="feature")
+    with pytest.raises(InputError, match="belong together"):
+        SteeringInputs(PROMPT, source="unembedding", feature="L1F3")
+    with pytest.raises(InputError, match="zero at layer 0"):
+        steering_dose(model, SteeringInputs(PROMPT, source="feature", feature="L1F3", layer=0))
+    with pytest.raises(InputError, match="names no feature"):
+        steering_dose(model, SteeringInputs(PROMPT, source="feature", feature="hello"))
