@@ -226,5 +226,6 @@ def _strongest(result: CltProbeResult) -> tuple[Check, ...]:
     top = result.top_of(len(result) - 1)
     value = float(result.top_activations[-1, 0]) if top else math.nan
     same = bool(top) and top[0] == result.feature and abs(value - result.activation) <= NEAR * abs(value)
-    detail = f"injected {result.feature} ({result.activation:.7g}); strongest {top[0] if top else 'none'} ({value:.7g})"
+    strongest = f"{top[0]} ({value:.7g})" if top else "none"
+    detail = f"injected {result.feature} ({result.activation:.7g}); strongest {strongest}"
     return (Check("the injected feature is the strongest one at the last token", same, detail),)

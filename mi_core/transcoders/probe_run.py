@@ -144,10 +144,8 @@ def _injected(
         Variant(injection(transcoder, made.layer, rows, position, strength)) for position in range(len(made))
     ]
     base = Base(torch.tensor([made.token_ids]))
-    clean = sweep(model, base, (), read=lambda logits: {"logits": logits[:, 0, -1].double()}).base["logits"][
-        0
-    ]
-    start = torch.from_numpy(clean).to(model.device)
+    clean = sweep(model, base, (), read=lambda logits: {"logits": logits[:, 0, -1].double()}).base
+    start = torch.from_numpy(clean["logits"][0]).to(model.device)
 
     def moved(logits: Float[Tensor, "variant row read vocab"]) -> dict[str, Tensor]:
         return {"l2": (logits[:, 0, -1].double() - start).norm(dim=-1)}

@@ -10,6 +10,7 @@ from torch import Tensor
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.model.model import LoadedModel
 from mi_core.tokens import TokenizedPrompt, prompt_warnings
+from mi_core.transcoders.corpus_density import densities
 from mi_core.transcoders.encode import ActiveFeatures, read_values
 from mi_core.transcoders.transcoder import Transcoder
 
@@ -54,10 +55,6 @@ def thresholds(transcoder: Transcoder) -> dict[int, np.ndarray | None]:
 
 def corpus_densities(model: LoadedModel, transcoder: Transcoder) -> Mapping[int, np.ndarray | None]:
     """Densities of a corpus pass by layer; empty where none was made, or one of another size."""
-    try:
-        from mi_core.transcoders.corpus_density import densities
-    except ImportError:
-        return {}
     found = densities(model, transcoder) or {}
     return {layer: row for layer, row in found.items() if len(row) == transcoder.n_features.get(layer)}
 
@@ -90,7 +87,9 @@ def _again(model: LoadedModel, transcoder: Transcoder, active: ActiveFeatures) -
         alone = float(terms.sum() + encoder.b_enc[active.feature[index]].cpu().double())
         size = float(terms.abs().sum()) or 1.0
         worst = max(worst, abs(alone - float(active.activation[index])) / size)
-    detail = f"{len(chosen)} of {len(active):,} as single sums in float64; largest difference {worst:.1e} of the terms"
+    detail = (
+        f"{len(chosen)} of {len(active):,} as single sums in float64, off by at most {worst:.1e} of the terms"
+    )
     return Check("activations computed again agree", worst <= NEAR, detail)
 
 
@@ -110,8 +109,11 @@ def listing_warnings(
             "unexplained on this prompt, more than a constant would: wrong hooks or wrong model, or a text "
             "unlike all that it was made for. Its features mean little here."
         )
-    if not transcoder.has_decoder:
-        yield "Only the encoders of this transcoder are here: the reconstruction cannot be judged."
+    if not judged(transcoder):
+        yield (
+            "The decoders of this transcoder are not on this machine: its features can be listed, but not its "
+            "reconstruction judged."
+        )
     if listed < len(active):
         yield (
             f"Only the {listed:,} strongest of {len(active):,} active features at tokens are listed; "
@@ -125,6 +127,11 @@ def listing_warnings(
     if len(active.masked) == len(active.tokens):
         yield "Every token of this prompt is masked: only special tokens are there."
     yield from prompt_warnings(prompt, model.tokenizer)
+
+
+def judged(transcoder: Transcoder) -> bool:
+    """Whether all decoder rows that a prompt needs can be read: thousands of them, so not over the network."""
+    return transcoder.has_decoder and transcoder.local
 
 
 def _begins_special(model: LoadedModel, prompt: TokenizedPrompt) -> bool:

@@ -2,7 +2,7 @@
 
     a_l[p] = phi(W_enc_l x_l[p] + b_enc_l)        phi: ReLU, JumpReLU (strictly above its threshold) or top-k
     y^_m[p] = b_dec_m + sum over l <= m of a_l[p] W_dec_l[:, m - l] (+ skip)      error = ||y - y^|| / ||y||
-    effect = a times what one unit of the feature adds to the target's logit, to first order (`prompt_effects`)
+    effect = a times what a unit of the feature adds to the target's logit, to first order (`prompt_effects`)
 
 The target's logit is taken above the distractor's, or above the mean of all logits where there is none: what
 raises every token alike raises none. Leading special tokens (BOS) are masked unless asked for.
@@ -36,6 +36,7 @@ from mi_core.transcoders.prompt_parts import (
     NEAR,
     corpus_densities,
     counts,
+    judged,
     listing_checks,
     listing_warnings,
     of_features,
@@ -93,7 +94,7 @@ def _fitted(
     model: LoadedModel, transcoder: Transcoder, prompt: TokenizedPrompt, *, show_bos: bool
 ) -> _Fitted:
     targets = transcoder.written_layers
-    if not transcoder.has_decoder:
+    if not judged(transcoder):
         nothing = np.full((len(targets), len(prompt)), np.nan, np.float32)
         return _Fitted(targets, np.full(len(targets), np.nan), float("nan"), nothing)
     found = fit(model, transcoder, prompt.ids, show_bos=show_bos)
@@ -113,11 +114,10 @@ class _Effects:
 def _effects(
     model: LoadedModel, transcoder: Transcoder, inputs: FeaturesOnPromptInputs, active: ActiveFeatures
 ) -> _Effects:
-    if not transcoder.has_decoder:
+    if not judged(transcoder):
         raise TranscoderError(
-            "Effects on the target need decoders", kind="no_decoder",
-            why="only the encoders of this transcoder are here",
-            fix="Sort by activation, or get the decoder files",
+            "Effects on the target need the decoders of all active features", kind="no_decoder",
+            why="they are not on this machine", fix="Sort by activation, or get the decoder files",
         )  # fmt: skip
     question = ask(model, inputs)
     target, other = question.answer.id, None if question.distractor is None else question.distractor.id
