@@ -70,10 +70,10 @@ def _concepts(concepts: list[dict[str, Any]]) -> list[str]:
         f"**{len(passing)} of {len(concepts)} concepts have a feature that passes**: on held-out sentences",
         "it is active on at least 90 % of the concept's prompts and at most 2 % of the others, and when it",
         "is raised to 5 times its usual activation at the last token of 40 prompts about something else, the",
-        "concept's words gain more than under any of 20 other features that push as hard.",
+        "concept's words gain more than under any of 20 random live features that push as hard.",
         "",
         "| Concept | Feature | Active on its prompts | on others | Raised: change of log P(words), nats | "
-        "largest of 20 controls | its word on top |",
+        "largest of 20 random features | its word on top |",
         "|---|---|---|---|---|---|---|",
     ]
     for one in passing[:SHOWN_CONCEPTS]:

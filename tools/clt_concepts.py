@@ -10,7 +10,8 @@ was trained with:
                 other prompts on which it is active)
     injects:    raised to `STRENGTH` times its median activation at the last token of prompts about something
                 else, the mean change of log P(one of the concept's words), in nats. The control pushes with
-                other concepts' features instead, each scaled to write a vector of the same length.
+                random features instead that are active on at least 0.1 % of all prompts, each scaled to write
+                a vector of the same length.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ RECALL, FALSE_ALARMS = 0.9, 0.02
 INJECTED_PROMPTS = 40
 CONTROLS = 20
 STRENGTH = 5.0
+ALIVE = 0.001
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,9 @@ def tested(model: LoadedModel, transcoder: Transcoder, seed: int) -> list[dict[s
         layer, feature, f1 = best_feature(concept, trained.active > 0, writes)
         choices.append(Choice(concept, layer, feature, f1, _median(trained, concept, layer, feature)))
     rng = random.Random(seed)
-    results = [_test(model, transcoder, held, choice, choices, rng) for choice in choices]
+    alive = (held.active > 0).float().mean(0) >= ALIVE
+    live = [(int(layer), int(feature)) for layer, feature in alive.nonzero()]
+    results = [_test(model, transcoder, held, choice, live, rng) for choice in choices]
     return sorted(results, key=lambda one: (not one["passes"], -one["f1_trained"]))
 
 
@@ -203,7 +207,7 @@ def _test(
     transcoder: Transcoder,
     held: Prompts,
     choice: Choice,
-    choices: Sequence[Choice],
+    live: Sequence[tuple[int, int]],
     rng: random.Random,
 ) -> dict[str, Any]:
     """One concept on the held-out sentences."""
@@ -221,13 +225,13 @@ def _test(
     }
     nats, top = pushed(model, held, rows, vectors, concept.words)
     length = delta * decoder.norm()
-    others = [one for one in choices if (one.layer, one.feature) != (choice.layer, choice.feature)]
+    others = [at for at in live if at != (choice.layer, choice.feature)]
     control = []
-    for other in rng.sample(others, CONTROLS):
-        block = transcoder.rows(other.layer, torch.tensor([other.feature]))[0]
+    for layer, feature in rng.sample(others, CONTROLS):
+        block = transcoder.rows(layer, torch.tensor([feature]))[0]
         same = {
             target: (length / block.norm())[:, None] * block[column]
-            for column, target in enumerate(transcoder.targets(other.layer))
+            for column, target in enumerate(transcoder.targets(layer))
         }
         control.append(pushed(model, held, rows, same, concept.words)[0])
     right = recall >= RECALL and alarms <= FALSE_ALARMS and nats > max(0.0, *control)
