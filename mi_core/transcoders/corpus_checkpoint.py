@@ -67,7 +67,7 @@ def read_checkpoint(file: Path, key: str, states: Mapping[int, LayerState]) -> d
         were then).
     """
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             if str(arrays["key"]) != key:
                 return None
             counters = json.loads(str(arrays["counters"]))

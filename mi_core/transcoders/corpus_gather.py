@@ -267,6 +267,6 @@ def _active(
     return token[order], feature[order]
 
 
-def present(windows: Float[np.ndarray, "slot token"]) -> Bool[np.ndarray, "slot token"]:
+def present(window: Float[np.ndarray, " token"]) -> Bool[np.ndarray, " token"]:
     """Where a window lies inside its row."""
-    return ~np.isnan(windows)
+    return ~np.isnan(window)

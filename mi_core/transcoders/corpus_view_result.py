@@ -117,7 +117,7 @@ class FeatureCorpusResult:
         if len(self.edges):
             rows += [
                 {"quantity": "histogram", "low": low, "high": high, "value": count, "unit": "tokens"}
-                for low, high, count in zip(self.edges, self.edges[1:], self.histogram, strict=True)
+                for low, high, count in zip(self.edges[:-1], self.edges[1:], self.histogram, strict=True)
             ]
         for feature, share, density in zip(
             self.coactive, self.coactive_shares, self.coactive_densities, strict=True

@@ -84,6 +84,7 @@ def fetch_explanations(url: str) -> tuple[Explanation, ...]:
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
             data = answer.read(MAX_ANSWER_BYTES + 1)
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code == 404:
             raise TranscoderError(
                 "Neuronpedia does not know this feature", kind="missing", why=url
