@@ -20,10 +20,10 @@ REFERENCES = ("ameisen2025circuit", "dunefsky2024transcoders")
 EFFECT_REFERENCES = (*REFERENCES, "nanda2023attribution", "syed2023attribution")
 
 COUNTS_READING = (
-    "At every token each layer's encoder reads the state in front of the MLP, and a few of its features answer. "
-    "A feature is active when its number is above 0 (above its own threshold where the transcoder has "
-    "thresholds). Few features per token are easier to read; many at one token often mean that the transcoder "
-    "has no good word for what is there. Special tokens at the beginning are masked, because features answer "
+    "At every token each layer's encoder reads the model's state, and a few of its features answer. A "
+    "feature is active when its number is above 0 (above its own threshold where the transcoder has "
+    "thresholds). Few features per token are easier to read; many at one token often mean that the "
+    "transcoder has no good word for what is there. Special tokens at the beginning are masked, because features answer "
     "to them that mean nothing elsewhere; a switch above shows them."
 )
 LIST_READING = (
@@ -33,18 +33,18 @@ LIST_READING = (
     "called dense; such features seldom mean one thing, and can be hidden where the share is known."
 )
 EFFECT_READING = (
-    "The effect is the activation times what one more unit of the feature would add to the target's logit, to "
-    "first order, with all that follows answering: attention, norms and later MLPs. Taking the feature off "
+    "The effect is the activation times what one more unit of the feature would add to the target's "
+    "logit, to first order, with all that follows answering: attention, norms and later MLPs. Taking the feature off "
     "would change the logit by about minus this number; large effects are only roughly linear. The Intervene "
     "tab takes it off for real."
 )
 TOKENS_READING = (
-    "Each row is a feature of the list above, each column a token; colour is the activation, on one scale for "
-    "all. White or dark cells (the colour of 0) are not active."
+    "Each row is a feature of the list above, each column a token; colour is the activation, on one scale "
+    "for all. Cells in the colour of 0 are not active."
 )
 ERROR_READING = (
-    "The transcoder says what each MLP writes as a constant plus its active features. The error is the length "
-    "of what is missing, relative to the length of what the MLP has written: 0 is exact, 1 is as far off as "
+    "The transcoder says what each MLP writes as a constant plus its active features. The error is the "
+    "length of what is missing, relative to the length of what the MLP has written: 0 is exact, 1 is as far off as "
     "writing nothing. Where it is large, the features are no account of what the model does there."
 )
 
@@ -129,7 +129,7 @@ def error_figure(result: FeaturesOnPromptResult, position: int) -> Figure:
         caption=[
             "Length of what the transcoder does not reconstruct, relative to what the MLP of that layer "
             "writes; 0 = exact.",
-            f"Share of the variance not explained: {number(result.unexplained_all)} over all layers ({layers}).",
+            f"Share of the variance not explained: {number(result.unexplained_all)} in all ({layers}).",
             _window(result, position),
         ],
         reading=ERROR_READING,
@@ -188,8 +188,8 @@ def _shown(listed: Listing, count: int) -> str:
 def _bars(result: FeaturesOnPromptResult, choice: Choice) -> str:
     if choice.sort == "effect":
         return (
-            f"Bars: linear effect on {legible(charts.target_name(result))} at the last token [logits], summed "
-            "over the tokens, the feature present minus absent, largest sizes first; 0 = no effect."
+            f"Bars: linear effect on {legible(charts.target_name(result))} at the last token [logits], "
+            "summed over the tokens, the feature present minus absent, largest sizes first; 0 = no effect."
         )
     if choice.sort == "sum":
         return "Bars: sum of the activations over the tokens; 0 = not active."
@@ -231,7 +231,10 @@ def _figure(
     frame: Callable[[], "pd.DataFrame"],
     references: Sequence[str] = REFERENCES,
 ) -> Figure:
-    what = f"Features of {quoted(result.inputs.prompt)}, n = 1 prompt of {len(result.counting):,} tokens{_masked(result)}."
+    what = (
+        f"Features of {quoted(result.inputs.prompt)}, n = 1 prompt of {len(result.counting):,} "
+        f"tokens{_masked(result)}."
+    )
     said = [what, *caption, result.transcoder.sentence, model_sentence(result.provenance)]
     return analysis_figure(
         result,

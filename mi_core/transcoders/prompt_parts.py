@@ -111,8 +111,8 @@ def listing_warnings(
         )
     if not judged(transcoder):
         yield (
-            "The decoders of this transcoder are not on this machine: its features can be listed, but not its "
-            "reconstruction judged."
+            "The decoders of this transcoder are not on this machine: its features can be listed, but "
+            "its reconstruction cannot be judged."
         )
     if listed < len(active):
         yield (
@@ -130,7 +130,7 @@ def listing_warnings(
 
 
 def judged(transcoder: Transcoder) -> bool:
-    """Whether all decoder rows that a prompt needs can be read: thousands of them, so not over the network."""
+    """Whether the thousands of decoder rows that a prompt needs can be read; not over the network."""
     return transcoder.has_decoder and transcoder.local
 
 
