@@ -56,6 +56,11 @@ class Folder(Protocol):
         """Its address on the hub; "" where it has none."""
         ...
 
+    @property
+    def version(self) -> str:
+        """What identifies its content: address and commit; "" where only the files themselves do."""
+        ...
+
     def changed(self) -> bool:
         """Whether its files are no longer those that were opened."""
         ...
@@ -78,13 +83,17 @@ class LocalFolder:
         cache: the Hugging Face cache in which references to other repositories are looked up; None = where
             the environment says.
         repo: its address on the hub; "" where it has none.
+        version: what identifies its content, where that is known (address and commit).
 
     Raises:
         TranscoderError: kind "missing", when there is no such folder.
     """
 
-    def __init__(self, path: Path, name: str = "", cache: Path | None = None, repo: str = "") -> None:
+    def __init__(
+        self, path: Path, name: str = "", cache: Path | None = None, *, repo: str = "", version: str = ""
+    ) -> None:
         self.path, self._name, self._cache, self._repo = path, name or path.name, cache, repo
+        self._version = version
         if not path.is_dir():
             raise TranscoderError(
                 f"There is no folder {str(path)[:200]!r}", kind="missing", fix="Check the path"
@@ -107,6 +116,11 @@ class LocalFolder:
     def repo(self) -> str:
         """Its address on the hub."""
         return self._repo
+
+    @property
+    def version(self) -> str:
+        """Address and commit, where there are some."""
+        return self._version
 
     def changed(self) -> bool:
         """Whether a file came, went, or has changed since it was opened."""
@@ -221,15 +235,16 @@ def read_object(folder: Folder, file: str) -> dict[str, Any]:
 def fingerprint(folder: Folder, files: "list[str]") -> str:
     """16 hexadecimal digits that identify files.
 
-    Over name, size and content of each; of files larger than 64 MiB (or that are not here) over the first
+    Of a repository over its address and commit, so that they stay the same when more of it is fetched. Else
+    over name, size and content of each; of files larger than 64 MiB (or that are not here) over the first
     and the last 64 KiB, which hold all names and shapes.
 
     Args:
         folder: where they are.
         files: which.
     """
-    digest = hashlib.sha256()
-    for file in sorted(files):
+    digest = hashlib.sha256(folder.version.encode())
+    for file in () if folder.version else sorted(files):
         size = folder.files.get(file, 0)
         digest.update(f"{file} {size}\n".encode())
         if not folder.here(file):

@@ -83,4 +83,15 @@ def plt_checked(
     return Parts(
         name, "sae" if reads == writes else "plt", layers, n_features, 0, d_model, reads, writes,
         config.model_name, config.writes is not None and config.writes.before_post_norm,
+        _notes(layers),
     )  # fmt: skip
+
+
+def _notes(layers: dict[int, LayerParts]) -> tuple[str, ...]:
+    turned = [layer for layer, part in layers.items() if part.decoder is not None and part.decoder.transposed]
+    if not turned:
+        return ()
+    return (
+        "The decoders are stored in the old orientation, one column per feature: every look at a feature "
+        "reads the whole decoder of its layer.",
+    )

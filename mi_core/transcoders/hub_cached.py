@@ -15,7 +15,7 @@ def cached_transcoders(cache: Path | None = None) -> tuple[str, ...]:
     found = []
     for repository in subfolders(cache or hub_cache()):
         name = name_of(repository)
-        if name and any(looks_like_transcoder(_names(one.folder)) for one in snapshots(repository)):
+        if name and any(looks_like_transcoder(names_in(one.folder)) for one in snapshots(repository)):
             found.append(name)
     return tuple(sorted(found))
 
@@ -29,7 +29,8 @@ def stamp(folder: Path) -> tuple[int, int]:
     return len(times), max(times, default=0)
 
 
-def _names(folder: Path) -> tuple[str, ...]:
+def names_in(folder: Path) -> tuple[str, ...]:
+    """Paths of the files below a folder, to a small depth."""
     return tuple(path.relative_to(folder).as_posix() for path in _files(folder, 0))
 
 

@@ -92,6 +92,11 @@ class HubFolder:
             name=file, endpoint=self.endpoint, folder=self._ranges,
         )  # fmt: skip
 
+    @property
+    def version(self) -> str:
+        """Repository, folder and commit."""
+        return f"{self.reference.repo}/{self.reference.path}@{self.listing.commit}"
+
     def changed(self) -> bool:
         """Whether other files of it can be read than when it was opened."""
         known = known_listing(self.reference.repo)
@@ -124,7 +129,8 @@ def hub_folder(
     for snapshot in snapshots(folder_of(place, reference.repo), reference.revision):
         inside = snapshot.folder / reference.path
         if inside.is_dir() and any(inside.iterdir()):
-            return LocalFolder(inside, reference.text, place, repo=reference.text)
+            version = f"{reference.repo}/{reference.path}@{snapshot.commit}"
+            return LocalFolder(inside, reference.text, place, repo=reference.text, version=version)
     return None
 
 

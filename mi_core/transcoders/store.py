@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from mi_core.errors import ModelError
 from mi_core.model.discovery import find
+from mi_core.transcoders.formats_names import looks_like_transcoder
+from mi_core.transcoders.hub_cached import names_in
 
 if TYPE_CHECKING:
     from mi_core.model.model import LoadedModel
@@ -50,11 +52,17 @@ def found_transcoders(spec: "ModelSpec | None") -> tuple[FoundTranscoder, ...]:
     beside = beside_folder(spec)
     if beside is None or not beside.is_dir():
         return ()
-    folders = sorted(path for path in beside.iterdir() if (path / "config.yaml").is_file())
+    found = ((path, names_in(path)) for path in sorted(beside.iterdir()) if path.is_dir())
     return tuple(
-        FoundTranscoder(path.name, str(path), sum(file.stat().st_size for file in path.glob("*.safetensors")))
-        for path in folders
+        FoundTranscoder(path.name, str(path), _bytes(path, names))
+        for path, names in found
+        if looks_like_transcoder(names)
     )
+
+
+def _bytes(folder: Path, names: tuple[str, ...]) -> int:
+    """Size of the weights."""
+    return sum((folder / name).stat().st_size for name in names if name.endswith((".safetensors", ".npz")))
 
 
 def load_transcoder(model: "LoadedModel", name: str = "") -> "Transcoder":

@@ -1,0 +1,107 @@
+"""The top of the features page: the transcoder, how well it fits here, what it takes, what the hub has."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from mi_core.transcoders import TranscoderCheckInputs, transcoder_check
+from pages.shared.session import default_spec, hub
+from tests.pages.conftest import assert_sound, settle, texts
+from tests.range_hub import RangeHub, serve
+
+PROMPT = "The Space Needle is in downtown"
+ATLAS_CLT = Path(__file__).resolve().parents[2] / "assets" / "atlas" / "transcoders" / "atlas-clt"
+
+
+def opened(frame: Callable[..., AppTest], **link: str) -> AppTest:
+    """The page, drawn twice."""
+    session = frame("features", **{"prompt": PROMPT, **link})
+    settle(session, "feature_source")
+    session.run()
+    assert_sound(session)
+    return session
+
+
+def test_the_line_above_has_the_librarys_number(frame: Callable[..., AppTest]) -> None:
+    session = opened(frame)
+    model = hub().resident(default_spec())
+    assert model is not None
+    result = transcoder_check(model, TranscoderCheckInputs(PROMPT))
+    assert f"Explains **{1 - result.unexplained_all:.0%}** of what the MLPs write" in texts(session)
+    assert "cross-layer transcoder, JumpReLU, 8 layers of 1,024 features" in texts(session)
+    assert "Format: CLT folder" in texts(session)
+
+
+def copied(folder: Path, hooks: str) -> Path:
+    for path in ATLAS_CLT.glob("W_*"):
+        shutil.copy(path, folder)
+    (folder / "config.yaml").write_text(hooks)
+    return folder
+
+
+def test_wrong_hooks_are_told_in_red_and_the_right_ones_are_not(
+    frame: Callable[..., AppTest], tmp_path: Path
+) -> None:
+    wrong = copied(tmp_path, "feature_input_hook: mlp.hook_in\nfeature_output_hook: hook_mlp_out\n")
+    session = opened(frame, ft_tc=str(wrong))
+    assert any("Wrong hooks or wrong model" in error.value for error in session.error)
+    copied(tmp_path, "feature_input_hook: hook_resid_mid\nfeature_output_hook: hook_mlp_out\n")
+    session.run()  # the files have changed under the same name
+    settle(session, "feature_source")
+    assert not session.error
+    assert "Explains **" in texts(session)
+
+
+def test_what_cannot_be_opened_is_one_sentence(frame: Callable[..., AppTest], tmp_path: Path) -> None:
+    (tmp_path / "W_enc_0.safetensors").write_bytes(b"nonsense")
+    session = opened(frame, ft_tc=str(tmp_path))
+    assert "W_enc_0.safetensors is damaged" in texts(session).replace("\\", "")
+    session = opened(frame, ft_tc="<b>no/such</b>")
+    assert session.error
+    assert "On the hub" not in texts(session)
+
+
+@pytest.fixture
+def far(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[RangeHub]:
+    for name, folder in (("HF_HUB_CACHE", "hf"), ("XDG_DATA_HOME", "data"), ("XDG_CACHE_HOME", "cache")):
+        monkeypatch.setenv(name, str(tmp_path / folder))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serve() as hub:
+        hub.repos["org/clt"] = {
+            path.name: path.read_bytes() for path in ATLAS_CLT.iterdir() if path.is_file()
+        }
+        from huggingface_hub import constants
+
+        # The library reads the environment when it is imported.
+        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.address + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        yield hub
+
+
+def test_from_the_hub_sizes_first_then_what_is_asked_for(
+    frame: Callable[..., AppTest], far: RangeHub
+) -> None:
+    session = opened(frame, ft_tc="org/clt")
+    assert far.asked == far.listed == []
+    session.button(key="feature_hub_ask").click()
+    session.run()
+    assert far.listed == ["org/clt"]
+    assert far.asked == []
+    assert "encoders: which features are active (8)" in texts(session)
+    session.button(key="feature_hub_fetch_encoder").click().run()
+    if "_run_feature_fetch" in session.session_state:
+        settle(session, "feature_fetch")
+    session.run()
+    settle(session, "feature_source")
+    assert "Only the encoders are here" in texts(session)
+    assert "fit not measured" in texts(session)
+    assert not any("W_dec" in line for line in far.asked)
+    session.button(key="feature_hub_rows").click().run()
+    settle(session, "feature_source")
+    assert "Decoder rows come from the hub one by one" in texts(session)
+    assert_sound(session)
