@@ -1,0 +1,85 @@
+"""Features in a real browser: click a feature, inject it, pin it, see it in the graph, export, share the link."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import SETTLED, Server
+from tests.browser.test_first_light import chart, errors, tooltip_at, wait_for_model
+
+PROMPT = "prompt=The+Louvre+Museum+is+located+in+the+city+of"
+FEATURE_AT = re.compile(r"L\d+F\d+@(\d+)")
+
+
+def settled(tab: Any) -> None:
+    tab.wait_for_timeout(300)
+    tab.wait_for_selector(SETTLED)
+
+
+def graph_of(tab: Any) -> Any:
+    drawn = chart(tab, "feature_graph")
+    tab.wait_for_selector(SETTLED)
+    drawn.evaluate("element => element.scrollIntoView({block: 'center'})")
+    tab.wait_for_timeout(500)
+    return drawn
+
+
+def point_at_feature(tab: Any, position: int) -> str:
+    """Point into the graph until the nearest dot is a feature at a token; its name."""
+    box = graph_of(tab).locator("canvas").bounding_box()
+    for up in (0.35, 0.5, 0.65, 0.75):
+        for across in (0.97, 0.93, 0.89, 0.85):
+            said = tooltip_at(tab, box["x"] + across * box["width"], box["y"] + up * box["height"])
+            found = FEATURE_AT.match(said.get("node", ""))
+            if found and int(found[1]) == position:
+                return found[0]
+    raise AssertionError(f"no feature at token {position} in {box}")
+
+
+@pytest.mark.timeout(180)
+def test_the_nearest_dot_is_found_clicked_pinned_and_exported(
+    server: Server, new_tab: Callable[..., Any], tmp_path: Path
+) -> None:
+    tab = new_tab(f"{server.url}/features?{PROMPT}&ft_tab=graph")
+    wait_for_model(tab)
+    drawn = graph_of(tab)
+    assert "Attribution graph" in (drawn.get_attribute("aria-label") or "")
+
+    # Pointing beside the dots tells the nearest one; a click keeps it and shows what it gets and gives.
+    name = point_at_feature(tab, 11)
+    tab.mouse.down()
+    tab.mouse.up()
+    tab.wait_for_url(re.compile("gr_node=" + name.replace("@", "%40")))
+    settled(tab)
+    tab.get_by_text(re.compile(f"What {name}.* gets and gives")).wait_for()
+    layer, feature = re.findall(r"\d+", name)[:2]
+    assert f"layer={layer}" in tab.url
+    assert f"feature={feature}" in tab.url
+
+    # Pin it: the subgraph and its scores are there.
+    tab.locator(".st-key-graph_pin button").click()
+    tab.wait_for_url(re.compile("gr_pins="))
+    settled(tab)
+    assert name in (chart(tab, "feature_subgraph").get_attribute("aria-label") or "")
+    tab.get_by_text("Replacement score of mine").wait_for()
+
+    # The figure leaves as SVG, with its origin and without what only a pointer needs.
+    tab.locator(".st-key-card_feature_graph").get_by_role("button", name="Export").click()
+    with tab.expect_download() as download:
+        tab.get_by_role("button", name="SVG", exact=True).click()
+    download.value.save_as(tmp_path / "graph.svg")
+    picture = (tmp_path / "graph.svg").read_text(encoding="utf-8")
+    assert picture.lstrip().startswith("<svg")
+    assert "provenance" in picture
+    assert name in picture
+    assert "voronoi" not in picture
+
+    # The link opens the same node and the same subgraph.
+    other = new_tab(tab.url)
+    other.get_by_text(re.compile(f"What {name}.* gets and gives")).wait_for()
+    assert name in (chart(other, "feature_subgraph").get_attribute("aria-label") or "")
+    assert errors(tab) == []
+    assert errors(other) == []
