@@ -202,12 +202,11 @@ def feature_of(value: Any) -> Feature:
     Raises:
         InputError: it is something else.
     """
-    if not isinstance(value, dict):
-        raise InputError(f"The file has {str(value)[:40]!r} where a feature should be")
-    numbers = [value.get("layer"), value.get("index")]
-    if not all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 10**9 for n in numbers):
-        raise InputError(f"The file has {str(value)[:40]!r} where a feature should be")
-    return Feature(*numbers)
+    layer, index = (value.get("layer"), value.get("index")) if isinstance(value, dict) else (None, None)
+    for number in (layer, index):
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 10**9:
+            raise InputError(f"The file has {str(value)[:40]!r} where a feature should be")
+    return Feature(int(layer or 0), int(index or 0))
 
 
 def keys_of(feature: Feature) -> dict[str, int]:

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from mi_core.analyses.ablation_sweep_reading import Effects, Question, ask
@@ -271,7 +271,7 @@ def _risen(setup: _Setup, outcome: SweepResult, draws: slice) -> dict[str, np.nd
     """Of each random draw at the output position: the token that rose most; -1 and NaN where not run."""
     nothing = {"before": np.full(setup.n_draws, np.nan), "after": np.full(setup.n_draws, np.nan)}
     if setup.output not in setup.positions or not setup.n_draws:
-        ids: Int[np.ndarray, draw] = np.full(setup.n_draws, -1, np.int64)
+        ids = np.full(setup.n_draws, -1, np.int64)
         return {"ids": ids, **nothing, "rank": np.full(setup.n_draws, np.nan)}
     at, count = setup.positions.index(setup.output), len(setup.positions)
     rows = np.arange(draws.start, draws.stop) * count + at

@@ -13,7 +13,7 @@ from pages.shared.feature_planning_controls import draw_lists, draw_presets, dra
 from pages.shared.feature_planning_files import draw_files
 from pages.shared.feature_planning_text import PLANNING_FORMULA
 from pages.shared.feature_routing import draw_routing
-from pages.shared.features_page import FeaturesAsked, features_asked
+from pages.shared.features_page import FeaturesAsked, choose_feature, features_asked
 from pages.shared.figure_card import figure_card
 from pages.shared.instant import draw_warnings, instant, pass_seconds
 from pages.shared.steering_controls import parse_doses
@@ -152,7 +152,7 @@ def _run_pick(model: LoadedModel, inputs: Any, *, on_step: Any) -> PlanningPickR
 
 
 def draw_figures(result: PlanningResult, name: str = "planning") -> None:
-    """The figures that the result has numbers for.
+    """The figures that the result has numbers for; a click on a token or a feature chooses it.
 
     Args:
         result: computed here, or read from a file.
@@ -164,14 +164,47 @@ def draw_figures(result: PlanningResult, name: str = "planning") -> None:
     if not _known(result, metric):
         st.info("The file has probabilities only.", icon=":material/info:")
         metric = "probability"
-    figure_card(f"{name}_sweep", figures.sweep_figure(result, metric), formula=PLANNING_FORMULA)
+    ours = result.source == "lantern"
+    sweep, formula = figures.sweep_figure(result, metric), PLANNING_FORMULA
+    figure_card(f"{name}_sweep", sweep, formula=formula, on_cell=_choose_token if ours else None)
     if len(result.doses) > 1:
-        figure_card(f"{name}_grid", figures.grid_figure(result, metric), formula=PLANNING_FORMULA)
-    if result.source == "lantern":
-        figure_card(f"{name}_ways", figures.ways_figure(result), formula=PLANNING_FORMULA)
-        if result.drawn:
-            figure_card(f"{name}_own", figures.own_figure(result), formula=PLANNING_FORMULA)
-        figure_card(f"{name}_before", figures.activations_figure(result), formula=PLANNING_FORMULA)
+        grid = figures.grid_figure(result, metric)
+        figure_card(f"{name}_grid", grid, formula=formula, on_cell=lambda cell: _choose_cell(result, cell))
+    if not ours:
+        return
+    figure_card(f"{name}_ways", figures.ways_figure(result), formula=formula, on_cell=_choose_token)
+    if result.drawn:
+        figure_card(f"{name}_own", figures.own_figure(result), formula=formula)
+    before = figures.activations_figure(result)
+    figure_card(f"{name}_before", before, formula=formula, on_cell=lambda cell: _choose_feature(result, cell))
+    st.caption(
+        "A click on a token pushes there in the attention figure below; a click in the grid takes that "
+        "strength, too; a click on a feature selects it for the other tabs."
+    )
+
+
+def _choose_token(cell: dict[str, Any]) -> None:
+    """A click on a line: whose attention is shown below."""
+    position = cell.get("x", cell.get("position"))
+    if isinstance(position, int):
+        st.session_state["routing_position"] = position
+
+
+def _choose_cell(result: PlanningResult, cell: dict[str, Any]) -> None:
+    """A click in the grid: token and strength."""
+    _choose_token(cell)
+    row = cell.get("strength")
+    if isinstance(row, int) and 0 <= row < len(result.doses) and result.doses[row] != 0:
+        st.session_state["planning_strength"] = result.doses[row]
+
+
+def _choose_feature(result: PlanningResult, cell: dict[str, Any]) -> None:
+    """A click on a feature: the one that the other tabs show."""
+    from mi_core.transcoders.names import parse_feature
+
+    row, position = cell.get("feature"), cell.get("position")
+    if isinstance(row, int) and 0 <= row < len(result.features):
+        choose_feature(parse_feature(result.features[row]), position if isinstance(position, int) else None)
 
 
 def _known(result: PlanningResult, metric: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -11,6 +12,7 @@ from mi_core.transcoders.planning_inputs import FeatureRoutingInputs
 from pages.shared.feature_planning_text import ROUTING_FORMULA
 from pages.shared.figure_card import figure_card
 from pages.shared.instant import draw_warnings, instant, pass_seconds
+from pages.shared.selection import select, selection
 from pages.shared.steering_controls import parse_doses
 from pages.shared.text import plain
 
@@ -85,9 +87,18 @@ def draw_routing_figures(result: FeatureRoutingResult, name: str = "routing") ->
     """The figures that the result has numbers for."""
     from mi_core.exports import feature_planning as figures
 
-    figure_card(f"{name}_heads", figures.routing_figure(result), formula=ROUTING_FORMULA)
+    figure = figures.routing_figure(result)
+    figure_card(f"{name}_heads", figure, formula=ROUTING_FORMULA, on_cell=lambda cell: _choose(result, cell))
     if len(result.inputs.strengths) > 1:
         figure_card(f"{name}_strengths", figures.routing_sweep_figure(result), formula=ROUTING_FORMULA)
+
+
+def _choose(result: FeatureRoutingResult, cell: dict[str, Any]) -> None:
+    """A click on a head: the one that the page Attention shows, at this query and key."""
+    layer, head = cell.get("layer"), cell.get("head")
+    if isinstance(layer, int) and isinstance(head, int):
+        chosen = replace(selection(), layer=layer, head=head, position=result.query, key=result.position)
+        select(replace(chosen, feature=None))
 
 
 def _run(model: LoadedModel, inputs: Any, *, on_step: Any) -> FeatureRoutingResult:

@@ -37,7 +37,7 @@ def by_hand(where: str) -> list[int]:
     first = next(i for i, token in enumerate(prompt[0].tolist()) if token not in special)
     added = [0] * model.dims.n_layers
     for layer, index, weight in ((1, 3, 4.0), (2, 5, -2.0), (0, 1, 1.0)):
-        for j, row in enumerate(transcoder.source.decoders[layer][index].double()):
+        for j, row in enumerate(transcoder.rows(layer, torch.tensor([index]))[0].double()):
             added[layer + j] = added[layer + j] + weight * row
     span = {"prompt": slice(first, n_prompt), "generated": slice(n_prompt, None), "all": slice(first, None)}
 
@@ -128,7 +128,7 @@ def test_a_features_rows_are_the_vector_layer_by_layer() -> None:
     vector = feature_vector(model, "L1F3")
     assert vector.norm(0) == 0
     for layer in (1, 2, 3):
-        wanted = transcoder.source.decoders[1][3, layer - 1]
+        wanted = transcoder.rows(1, torch.tensor([3]))[0, layer - 1]
         np.testing.assert_array_equal(vector.at(layer), wanted.numpy())
     assert "L1F3" in vector.made
 
@@ -147,7 +147,7 @@ def test_the_steering_page_takes_it() -> None:
     assert SteeringInputs.from_dict(inputs.to_dict()) == inputs
     result = steering_dose(model, inputs)
     ids = model.tokenizer(PROMPT, return_tensors="pt")["input_ids"]
-    row = transcoder.source.decoders[1][3, 1].double()
+    row = transcoder.rows(1, torch.tensor([3]))[0, 1].double()
 
     def push(_module, _args, out):
         value = (out[0] if isinstance(out, tuple) else out).clone()

@@ -55,7 +55,7 @@ def by_hand(name: str, weights: dict, strength: float, position: int, only_last:
     ids = model.tokenizer(PROMPT, return_tensors="pt")["input_ids"]
     added = {layer: 0 for layer in range(model.dims.n_layers)}
     for feature, sign in weights.items():
-        rows = transcoder.source.decoders[feature.layer][feature.index].double()
+        rows = transcoder.rows(feature.layer, torch.tensor([feature.index]))[0].double()
         for offset, row in enumerate(rows):
             layer = model.dims.n_layers - 1 if only_last else feature.layer + offset
             added[layer] = added[layer] + sign * strength * row
@@ -140,7 +140,7 @@ def test_held_effects_are_linear_and_are_the_slope_of_a_last_layer_push_with_a_f
         handle.remove()
     state, norm = seen[0][0, -1].double(), model.hf.model.norm
     scale = (state.square().mean() + norm.variance_epsilon).sqrt()
-    row = transcoder.source.decoders[last][1, 0].double()
+    row = transcoder.rows(last, torch.tensor([1]))[0, 0].double()
     slope = (row / scale * norm.weight.double()) @ model.hf.lm_head.weight[result.answer.id].double()
     assert result.frozen[-1] == pytest.approx(float(slope), abs=1e-7)
 
@@ -209,11 +209,12 @@ def test_activations_and_ratio_by_hand() -> None:
         model.hf(input_ids=ids)
     for handle in handles:
         handle.remove()
-    encoder = transcoder.source.encoders[1]
+    encoder = transcoder.encoder(1)
+    assert encoder.threshold is not None
     pre = middles[1][0].double() @ encoder.stored[3].double() + encoder.b_enc[3].double()
     wanted = torch.where(pre > encoder.threshold[3].double(), pre, torch.zeros_like(pre))
     np.testing.assert_allclose(result.activations[0], wanted.detach().numpy(), atol=1e-5)
-    rows = transcoder.source.decoders
+    rows = {layer: transcoder.rows(layer, torch.arange(12)) for layer in range(3)}
     added, largest = 0, torch.zeros(len(result.tokens), dtype=torch.float64)
     for layer in range(4):
         added = added - rows[0][2, layer].double()
@@ -342,6 +343,7 @@ def test_picked_features_are_the_strongest_by_an_explicit_gradient() -> None:
     assert len(picked.to_frame()) == len(picked.names)
     name, position = picked.names[0], int(picked.positions[0])
     (feature,) = parse_features(name)
+    assert picked.distractor is not None
     step = 1e-3
     ends = []
     for sign in (step, -step):

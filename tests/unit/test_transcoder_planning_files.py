@@ -40,7 +40,8 @@ STEP_A = {
 }  # fmt: skip
 ROUTING = {
     "model_id": "google/gemma-2-2b", "clt_repo": "mntss/clt", "prompt": "She wandered about",
-    "feature": "L2:7", "strength": 10.0, "planning_site": 2, "output_position": 3, "n_layers": 4, "n_heads": 2,
+    "feature": "L2:7", "strength": 10.0, "planning_site": 2, "output_position": 3, "n_layers": 4,
+    "n_heads": 2,
     "head_deltas": [
         [
             {"layer": layer, "head": head, "baseline_attn": 0.25, "steered_attn": 0.25 + delta,

@@ -37,7 +37,7 @@ def by_hand(name: str, strength: float, position: int, query: int) -> np.ndarray
     ids = model.tokenizer(INPUTS.prompt, return_tensors="pt")["input_ids"]
     edits = []
     for layer, index, sign in ((1, 3, 1.0), (2, 5, -1.0)):
-        rows = transcoder.source.decoders[layer][index].double()
+        rows = transcoder.rows(layer, torch.tensor([index]))[0].double()
         edits += [
             Edit("resid_post", layer + j, "add", (position,), value=sign * strength * row)
             for j, row in enumerate(rows)
