@@ -19,6 +19,7 @@ FROZEN = {
     "attention": "attention patterns are frozen at the baseline; MLPs answer",
     "everything": "attention, norm scales and MLP outputs are frozen: direct effects only",
 }
+LARGEST = "largest in corpus"
 TOP_READING = (
     "Each bar is a token that is among the most probable ones before or after: its probability at the last "
     "position, edited minus baseline; blue where the edits raised it, orange where they lowered it. An edit "
@@ -213,7 +214,7 @@ def edited_table(
         )
         if idle or before or after
     ]
-    columns = ["feature", "token", "from", "to", "rows added", "largest in corpus", charts.RATIO, "edit"]
+    columns = ["feature", "token", "from", "to", "rows added", LARGEST, charts.RATIO, "edit"]
     frame = pd.DataFrame(rows, columns=columns)
     if labels:
         frame["label"] = [labels.get(name, "") for name in frame["feature"]]

@@ -215,6 +215,8 @@ def _result(
     numbers = logits.log_softmax(-1)
     top = _top(logits, asked.inputs.top)
     pushed, largest = _push_norms(model, asked), _largest(asked)
+    # What an edit was sized for is what it found; a check compares it with the edited run.
+    present = np.where(np.isnan(asked.compiled.present), found, asked.compiled.present)
     placed, shown = asked.compiled.placed, [*top.tolist(), *continued[0], *continued[1]]
     return InjectResult(
         inputs=asked.inputs,
@@ -236,8 +238,8 @@ def _result(
         edited_layers=_whole(one.at.layer for one in placed),
         edited_positions=_whole(one.at.position for one in placed),
         edited_features=_whole(one.at.index for one in placed),
-        activation_from=found,
-        activation_to=found + asked.compiled.size,
+        activation_from=present,
+        activation_to=present + asked.compiled.size,
         activation_largest=largest,
         pushed_positions=_whole(asked.compiled.positions),
         pushed_layers=_whole(sorted(asked.compiled.deltas)),
@@ -258,7 +260,7 @@ def _result(
         warnings=(
             *_answer_warnings(asked),
             *inject_warnings(
-                asked.inputs, asked.edits, asked.compiled, found, largest, pushed, asked.n_special
+                asked.inputs, asked.edits, asked.compiled, present, largest, pushed, asked.n_special
             ),
         ),
         checks=inject_checks(asked.inputs.frozen, asked.compiled, passes, found, model.dtype),

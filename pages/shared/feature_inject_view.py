@@ -53,7 +53,7 @@ def _draw_edited(result: InjectResult) -> None:
     with st.container(border=True, key="inject_edited"):
         st.markdown("**What is done**")
         told = f" ({hidden} more are 0 before and after)" if hidden else ""
-        st.dataframe(_written(frame, frame.columns[2:7]), hide_index=True, alt="Activations from and to")
+        st.dataframe(_done(frame), hide_index=True, alt="Activations from and to")
         st.caption(
             plain(
                 f"{len(frame)} activations{told} of transcoder {result.transcoder}; "
@@ -62,6 +62,18 @@ def _draw_edited(result: InjectResult) -> None:
                 "||delta|| / ||residual||: the largest of that token over the layers, with all edits there."
             )
         )
+
+
+def _done(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table of edited features with from and to in one column, and without what is not known."""
+    from mi_core.exports.feature_inject import LARGEST
+
+    shown = _written(frame, frame.columns[2:7])
+    arrow = [f"{before} → {after}" for before, after in zip(shown["from"], shown["to"], strict=True)]
+    unknown = [] if any(shown[LARGEST]) else [LARGEST]
+    shown = shown.drop(columns=["from", "to", *unknown])
+    shown.insert(2, "from → to", arrow)
+    return shown
 
 
 def _labels(result: InjectResult) -> dict[str, str]:
@@ -90,7 +102,7 @@ def _draw_table(result: InjectResult) -> None:
         st.markdown("**Before and after, at the last token**")
         left, right = st.columns(2)
         left.dataframe(_written(frame, frame.columns[2:5]), hide_index=True, alt="Target before and after")
-        right.dataframe(_written(top, top.columns[3:6]), hide_index=True, alt="Top tokens before and after")
+        right.dataframe(_ranked(top), hide_index=True, alt="Top tokens before and after")
         said = f"Target: {result.target.visible}"
         if result.target.chosen_by == "model":
             said += ", the baseline's top token"
@@ -105,6 +117,15 @@ def _draw_table(result: InjectResult) -> None:
         if not result.edits:
             _draw_checks(result)
         _draw_downloads(result)
+
+
+def _ranked(top: pd.DataFrame) -> pd.DataFrame:
+    """The top tokens with both ranks in one column."""
+    shown = _written(top, top.columns[3:6])
+    both = shown["rank before"].astype(str) + " → " + shown["rank after"].astype(str)
+    shown = shown.drop(columns=["rank before", "rank after"])
+    shown.insert(1, "rank", both)
+    return shown
 
 
 def _written(frame: pd.DataFrame, columns: Any) -> pd.DataFrame:

@@ -61,9 +61,11 @@ def test_the_tab_shows_the_librarys_numbers_and_its_link_restores_the_list(
     assert result.inputs == inputs
     np.testing.assert_allclose(result.logits, again.logits, atol=1e-5)
     done, before, top = (element.value for element in session.dataframe[:3])
-    assert done["to"].tolist() == ["4", "0"] or sorted(done["to"].tolist()) == ["0", "4"]
+    assert sorted(text.split(" → ")[1] for text in done["from → to"]) == ["0", "4"]
     assert before["quantity"].tolist()[0] == "probability of the target"
-    assert {"rank before", "rank after"} <= set(top.columns)
+    assert top["rank"].tolist() == [
+        f"{before} → {after}" for before, after in zip(*result.top_ranks.tolist(), strict=True)
+    ]
     assert session.query_params["fi"] == edits
     said = texts(session)
     for words in ("What is done", "Greedy continuation", "attention patterns are frozen"):
