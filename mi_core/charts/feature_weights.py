@@ -17,6 +17,11 @@ Spec = dict[str, Any]
 
 WRITTEN = ("promoted", "suppressed")
 READ = ("read most", "read least")
+GROUPS = {
+    "upstream": {"+": "raise it", MINUS: "lower it"},
+    "downstream": {"+": "raised by it", MINUS: "lowered by it"},
+}
+"""What the two signs of a virtual weight mean."""
 
 
 def column_name(result: FeatureWeightsResult, column: int) -> str:
@@ -24,6 +29,11 @@ def column_name(result: FeatureWeightsResult, column: int) -> str:
     if column == 0:
         return "all target layers together" if len(result.targets) > 1 else f"layer {result.targets[0]}"
     return f"layer {result.targets[column - 1]}"
+
+
+def column_short(result: FeatureWeightsResult, column: int) -> str:
+    """The same in a title."""
+    return "all layers" if column == 0 and len(result.targets) > 1 else column_name(result, column)
 
 
 def written_bars(result: FeatureWeightsResult, column: int = 0) -> Spec:
@@ -187,8 +197,14 @@ def describe_histogram(result: FeatureWeightsResult) -> str:
 
 def relative_bars(result: FeatureNeighboursResult, relation: str) -> Spec:
     """One relation's features, list by list; clicks select `cell` with the field index."""
+    named = GROUPS.get(relation, {})
     made = [
-        Bar(f"{one.feature.text}  {one.word}".rstrip(), one.value, group=one.group, note=f"rank {one.rank}")
+        Bar(
+            f"{one.feature.text}  {one.word}".rstrip(),
+            one.value,
+            group=named.get(one.group, one.group),
+            note=f"rank {one.rank}",
+        )
         for one in related(result, relation)
     ]
     if relation in ALIKE:

@@ -73,10 +73,10 @@ VIRTUAL = (
     "has the weights that hold on a prompt."
 )
 _TITLES = {
-    "reads alike": "Features that read alike",
-    "writes alike": "Features that write alike",
-    "upstream": "Upstream: features that feed it (input-independent)",
-    "downstream": "Downstream: features that it feeds (input-independent)",
+    "reads alike": "who reads alike",
+    "writes alike": "who writes alike",
+    "upstream": "upstream (input-independent)",
+    "downstream": "downstream (input-independent)",
 }
 _HOW = {"reads alike": ALIKE_READ, "writes alike": ALIKE_WRITE}
 
@@ -92,7 +92,7 @@ def written_figure(result: FeatureWeightsResult, column: int = 0) -> Figure:
     )
     return _weights(
         result,
-        title=f"{result.feature.text}: words that it writes, {where}",
+        title=f"{result.feature.text}: words written ({charts.column_short(result, column)})",
         spec=charts.written_bars(result, column),
         view={"figure": "written", "column": column},
         caption=caption,
@@ -111,7 +111,7 @@ def by_layer_figure(result: FeatureWeightsResult, *, chosen: int | None = None) 
     """Words of every target layer beside each other."""
     return _weights(
         result,
-        title=f"{result.feature.text}: words that it writes, layer by layer",
+        title=f"{result.feature.text}: words written, layer by layer",
         spec=charts.words_by_layer(result, chosen=chosen),
         view={"figure": "by_layer", "chosen": chosen},
         caption=(
@@ -177,7 +177,7 @@ def reads_figure(result: FeatureWeightsResult) -> Figure:
         )
     return _weights(
         result,
-        title=f"{result.feature.text}: words that it reads",
+        title=f"{result.feature.text}: words read",
         spec=charts.read_bars(result),
         view={"figure": "reads"},
         caption=caption,
@@ -222,7 +222,7 @@ def relatives_figure(result: FeatureNeighboursResult, relation: str) -> Figure:
     return analysis_figure(
         result,
         analysis="feature_neighbours",
-        title=f"{_TITLES[relation]}: {result.feature.text}",
+        title=f"{result.feature.text}: {_TITLES[relation]}",
         spec=charts.relative_bars(result, relation),
         view={"figure": relation},
         caption=f"{caption} {model_sentence(result.provenance)}".strip(),

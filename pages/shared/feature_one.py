@@ -61,6 +61,7 @@ def draw_feature_tab() -> None:
     draw_reads(result)
     _draw_corpus(wanted, feature)
     draw_relatives(wanted, about, feature)
+    _draw_dead(wanted)
 
 
 def _weights(model: LoadedModel, inputs: FeatureWeightsInputs, *, on_step: Any) -> FeatureWeightsResult:
@@ -97,6 +98,15 @@ def _draw_choice(about: About, wanted: FeaturesAsked) -> Feature | None:
                 on_click=toggle_pin,
                 args=(feature,),
                 help="Pinned features stay at hand in all tabs and in the link.",
+            )
+            st.button(
+                "Intervene",
+                icon=":material/edit:",
+                key="feature_intervene",
+                on_click=choose_feature,
+                args=(feature,),
+                kwargs={"tab": "inject"},
+                help="Set, add, suppress or ablate this feature in the prompt.",
             )
     _draw_pins(feature)
     if feature is not None:
@@ -146,7 +156,7 @@ def _draw_pins(feature: Feature | None) -> None:
     if not others:
         return
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="feature_pins_row"):
-        st.caption("Pinned:")
+        st.caption("Pinned:", width="content")
         for one in others:
             st.button(
                 one.text, key=f"pinned_{one.text}", type="tertiary", on_click=choose_feature, args=(one,)
@@ -167,3 +177,11 @@ def _draw_corpus(wanted: FeaturesAsked, feature: Feature) -> None:
 
         st.markdown(f"#### When is {plain(feature.text)} active?")
         draw_corpus(wanted, feature.layer, feature.index)
+
+
+def _draw_dead(wanted: FeaturesAsked) -> None:
+    if find_spec("pages.shared.feature_corpus") is not None:
+        from pages.shared.feature_corpus import draw_dead
+
+        with st.expander("Dead features", icon=":material/do_not_disturb_on:"):
+            draw_dead(wanted)

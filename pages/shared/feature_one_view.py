@@ -21,7 +21,7 @@ def draw_writes(result: FeatureWeightsResult) -> None:
     """Words written to the chosen target layer, and where it writes at all."""
     if not result.written:
         return
-    from mi_core.exports.feature_weights import rows_figure, written_figure
+    from mi_core.exports.feature_weights import histogram_figure, rows_figure, written_figure
 
     column = _column(result)
     left, right = st.columns(2)
@@ -31,6 +31,7 @@ def draw_writes(result: FeatureWeightsResult) -> None:
         _draw_target(result)
         figure = rows_figure(result, chosen=column - 1 if column else None)
         figure_card("feature_rows", figure, on_cell=lambda cell: _choose_index(result, cell))
+        figure_card("feature_histogram", histogram_figure(result))
     _draw_layers(result, column)
 
 
@@ -76,26 +77,19 @@ def _choose_column(result: FeatureWeightsResult, cell: dict[str, Any]) -> None:
 
 
 def _draw_layers(result: FeatureWeightsResult, column: int) -> None:
-    """Layer by layer, and the shape of the whole."""
-    from mi_core.exports.feature_weights import by_layer_figure, cosines_figure, histogram_figure
+    """Layer by layer, and whether it writes the same to all of them."""
+    if len(result.targets) < 2:
+        return
+    from mi_core.exports.feature_weights import by_layer_figure, cosines_figure
 
-    if len(result.targets) > 1:
-        figure = by_layer_figure(result, chosen=column)
-        figure_card(
-            "feature_by_layer",
-            figure,
-            on_cell=lambda cell: _choose_column(result, cell),
-            formula=WRITES_FORMULA,
-        )
-    with st.expander("More about what it writes", icon=":material/query_stats:"):
-        if len(result.targets) > 1:
-            left, right = st.columns(2)
-            with left:
-                figure_card("feature_histogram", histogram_figure(result))
-            with right:
-                figure_card("feature_cosines", cosines_figure(result))
-        else:
-            figure_card("feature_histogram", histogram_figure(result))
+    figure_card(
+        "feature_by_layer",
+        by_layer_figure(result, chosen=column),
+        on_cell=lambda cell: _choose_column(result, cell),
+        formula=WRITES_FORMULA,
+    )
+    with st.expander("Does it write the same to every layer?", icon=":material/compare_arrows:"):
+        figure_card("feature_cosines", cosines_figure(result))
 
 
 def draw_reads(result: FeatureWeightsResult) -> None:

@@ -193,7 +193,7 @@ def test_without_decoders_there_are_only_the_words_that_it_reads() -> None:
     again = FeatureWeightsResult.from_json(result.to_json())
     assert again.top_ids.shape == (0, 2, 5)
     assert set(result.to_frame()["quantity"]) == {"reads", "encoder length", "b_enc", "threshold"}
-    assert "words that it reads" in reads_figure(result).title
+    assert "words read" in reads_figure(result).title
 
 
 def test_a_feature_of_zeros_is_told() -> None:
