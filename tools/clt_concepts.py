@@ -239,6 +239,7 @@ def _test(
         "concept": concept.name,
         "feature": f"L{choice.layer}F{choice.feature}",
         "f1_trained": choice.f1,
+        "word_ids": list(concept.words),
         "n": int(concept.holds.sum()),
         "n_others": len(outside),
         "recall": recall,
