@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from mi_core.transcoders.formats import open_folder
     from mi_core.transcoders.formats_check import transcoder_check
     from mi_core.transcoders.formats_check_result import TranscoderCheckInputs, TranscoderCheckResult
+    from mi_core.transcoders.graph_effects import GraphEffectsInputs, GraphEffectsResult, graph_effects
+    from mi_core.transcoders.graph_files import ImportedGraph, neuronpedia_json, read_neuronpedia
     from mi_core.transcoders.graph_heads import HeadLoadingsInputs, HeadLoadingsResult, head_loadings
     from mi_core.transcoders.graph_inputs import GraphInputs
     from mi_core.transcoders.graph_result import GraphResult
@@ -81,6 +83,12 @@ if TYPE_CHECKING:
     from mi_core.transcoders.words_run import word_search
 
 _HOMES = {
+    "GraphEffectsInputs": "mi_core.transcoders.graph_effects",
+    "GraphEffectsResult": "mi_core.transcoders.graph_effects",
+    "graph_effects": "mi_core.transcoders.graph_effects",
+    "ImportedGraph": "mi_core.transcoders.graph_files",
+    "neuronpedia_json": "mi_core.transcoders.graph_files",
+    "read_neuronpedia": "mi_core.transcoders.graph_files",
     "GraphInputs": "mi_core.transcoders.graph_inputs",
     "GraphResult": "mi_core.transcoders.graph_result",
     "attribution_graph": "mi_core.transcoders.graph_run",
@@ -176,6 +184,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "GraphEffectsInputs",
+    "GraphEffectsResult",
+    "graph_effects",
+    "ImportedGraph",
+    "neuronpedia_json",
+    "read_neuronpedia",
     "ActiveFeatures",
     "CltProbeInputs",
     "CltProbeResult",

@@ -41,11 +41,15 @@ class Pruned:
         edges: [row, node] whether the edge is kept.
         influence: [node] cumulative: the share of all influence in the nodes at least as influential as this
             one, itself included (small = important), as in Neuronpedia's files.
+        node_threshold: share of the influence that the kept nodes were to hold.
+        edge_threshold: the same for edges.
     """
 
     nodes: Bool[np.ndarray, " node"]
     edges: Bool[np.ndarray, "row node"]
     influence: Float[np.ndarray, " node"]
+    node_threshold: float = NODE_THRESHOLD
+    edge_threshold: float = EDGE_THRESHOLD
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ def influence(
     layers: Int[np.ndarray, " node"],
     weights: Float[np.ndarray, " node"],
 ) -> Float[np.ndarray, " node"]:
-    """w N + w N^2 + ..., exactly, in one pass from the logits down.
+    """W N + w N^2 + ..., exactly, in one pass from the logits down.
 
     Args:
         normalised: from `shares`.
@@ -141,7 +145,7 @@ def prune(
     order = np.argsort(-found, kind="stable")
     cumulative = np.empty_like(found)
     cumulative[order] = found[order].cumsum() / max(found.sum(), 1e-300)
-    return Pruned(nodes, edges, np.minimum(cumulative, 1.0))
+    return Pruned(nodes, edges, np.minimum(cumulative, 1.0), float(node_threshold), float(edge_threshold))
 
 
 def _drop_loose(
@@ -150,7 +154,7 @@ def _drop_loose(
     edges: Bool[np.ndarray, "row node"],
     always: Bool[np.ndarray, " node"],
 ) -> None:
-    """Takes away, in place, nodes that nothing leaves or (expanded features) nothing enters, until none is."""
+    """Takes away, in place, nodes that nothing leaves or (expanded features) nothing enters, one and all."""
     rows, kinds = result.row_node, result.node_kind
     needs_inputs = (kinds == FEATURE) & result.node_expanded
     while True:
