@@ -12,6 +12,7 @@ from pages.shared.attention_text import ATTENTION_METHOD
 from pages.shared.attribution_text import ATTRIBUTION_METHOD, PATCHING_METHOD
 from pages.shared.circuit_text import CIRCUIT_METHOD
 from pages.shared.feature_graph_text import GRAPH_METHOD
+from pages.shared.feature_inject_text import INJECT_METHOD
 from pages.shared.generation_text import GENERATION_METHOD, LOOP_METHOD
 from pages.shared.helix_text import HELIX_METHOD
 from pages.shared.knockout_text import KNOCKOUT_METHOD
@@ -118,6 +119,9 @@ def draw_methods() -> None:
     with st.container(border=True):
         st.subheader("Circuits")
         st.markdown(CIRCUITS_METHOD)
+    with st.container(border=True):
+        st.subheader("Interventions on features")
+        st.markdown(INJECT_METHOD)
     with st.container(border=True):
         st.subheader("Attribution graph of features")
         st.markdown(GRAPH_METHOD)
