@@ -15,3 +15,24 @@ ROUTING_FORMULA = r"""
 $\Delta_{l,h} = A^{\mathrm{pushed}}_{l,h}[q, p] - A_{l,h}[q, p]$, $A$ = attention after the softmax, $p$ = the
 pushed token, $q$ = the reading one; total $= \sum_{l,h} |\Delta_{l,h}|$.
 """
+
+PLANNING_METHOD = r"""
+**Planning.** Features are pushed at one token at a time: what they write, times a strength, is added to every
+layer that they write to, and what the model then says at the last token is read. Candidates come from you, or
+are picked: features of a second prompt that make it say its word, by activation times slope, before its last
+token. Suppressing pushes the other way, even where a feature is not active.
+
+A rise at the **output position** is no plan: there the features write into the state that is read. The figure
+marks it, and splits the change of the logit: *direct* = straight to the final norm and the unembedding,
+*mediated* = the rest; the *linear* line holds attention, norms and MLPs as the attribution graph does.
+Controls are other features of the same layers, and the push turned at random (all lengths and the angles
+between layers kept). Injected and suppressed features are also shown alone, as taking one word away is
+sometimes enough.
+
+**Limits.** Strengths far above what features reach in text push the model off its distribution; the card
+warns where the push is longer than the state. Picking is first order. One prompt is one example.
+
+**Steering by features** adds the same push at every token, or at the prompt's or the new ones, while the text
+grows. Holding a feature at a value, or ablating it, would need its activation at tokens that are not written
+yet; the tab Intervene does that on a prompt.
+"""

@@ -13,6 +13,7 @@ from pages.shared.attribution_text import ATTRIBUTION_METHOD, PATCHING_METHOD
 from pages.shared.circuit_text import CIRCUIT_METHOD
 from pages.shared.feature_graph_text import GRAPH_METHOD
 from pages.shared.feature_inject_text import INJECT_METHOD
+from pages.shared.feature_planning_text import PLANNING_METHOD
 from pages.shared.generation_text import GENERATION_METHOD, LOOP_METHOD
 from pages.shared.helix_text import HELIX_METHOD
 from pages.shared.knockout_text import KNOCKOUT_METHOD
@@ -86,6 +87,9 @@ def draw_methods() -> None:
     with st.container(border=True):
         st.subheader("Steering")
         st.markdown(STEERING_METHOD)
+    with st.container(border=True):
+        st.subheader("Features: planning and steering")
+        st.markdown(PLANNING_METHOD)
     with st.container(border=True):
         st.subheader("Average over a prompt set")
         st.markdown(AVERAGE_METHOD)
