@@ -1,7 +1,7 @@
 """What a transcoder takes in memory; told from its headers, before any of it is taken.
 
 Memory = encoders as stored (those used lately, at most `RESIDENT_BYTES` together; one that is larger alone is
-kept alone) + the float32 pieces that are worked on (`CHUNK_BYTES`) + a piece that is being read.
+kept alone) + the pieces of one pass over an encoder or decoder (`CHUNK_BYTES`) + one that is being read.
 """
 
 from dataclasses import dataclass
@@ -53,12 +53,17 @@ def memory_of(parts: Parts, tensors: Tensors) -> Memory:
     total, largest = sum(sizes), max(sizes)
     # The new encoder is made before the oldest one leaves.
     resident = total if total <= RESIDENT_BYTES else RESIDENT_BYTES + largest
-    piece = min(CHUNK_BYTES, 2 * max(n * parts.d_model * 4 for n in parts.n_features.values()))
+    # A pass over an encoder or decoder: one piece in use, the next one as stored and being made float32.
+    decoders = [part.decoder for part in parts.layers.values() if part.decoder is not None]
+    numbers = [
+        prod(tensors.shape(where)) for where in (*decoders, *(p.encoder for p in parts.layers.values()))
+    ]
+    piece = min(CHUNK_BYTES, 4 * max(numbers))
     first = parts.layers[min(parts.layers)].decoder
     row = 0
     if first is not None:
         row = tensors.of(first).stored(first.key).bytes // parts.n_features[min(parts.layers)]
-    return Memory(total, resident, largest, piece + min(PIECE_BYTES, largest), row)
+    return Memory(total, resident, largest, 3 * piece + min(PIECE_BYTES, largest), row)
 
 
 def memory_needed(transcoder: Transcoder) -> Memory | None:

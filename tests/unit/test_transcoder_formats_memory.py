@@ -78,6 +78,8 @@ start = memory("VmRSS")
 for layer in (0, 1):
     t.pre_activations(layer, x)
     t.rows(layer, torch.tensor([1, 5, 9]))
+for first, part in t.decoder_chunks(0):
+    pass
 print(promised, memory("VmHWM") - start, memory_of(parts, tensors).encoders)
 """
 
