@@ -278,6 +278,16 @@ ANALYSES: dict[str, Analysis] = {
         },
         defaults={"vector": ""},
     ),
+    "features": Analysis(
+        help="list the features of a transcoder that are active on a prompt, by layer and token",
+        inputs="mi_core.transcoders:FeaturesOnPromptInputs",
+        function="mi_core.transcoders:features_on_prompt",
+    ),
+    "feature-probe": Analysis(
+        help="probe the features of one layer at every token, and inject one at each token in turn",
+        inputs="mi_core.transcoders:CltProbeInputs",
+        function="mi_core.transcoders:clt_probe",
+    ),
     "inject": Analysis(
         help="set, add, scale, suppress or ablate features of a transcoder, and compare before and after",
         inputs="mi_core.transcoders:InjectInputs",

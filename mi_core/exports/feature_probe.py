@@ -45,8 +45,8 @@ def top_figure(result: CltProbeResult, position: int, *, chosen: tuple[int, int]
         caption=[
             "Cells: number of the feature, coloured by its activation, strongest on the left; hatched = not "
             "active, or a special token.",
-            f"{result.unique_top1_count} different features are the strongest one somewhere; Jaccard index of "
-            f"the first and the last token {number(result.jaccard_first_last)}, without special tokens "
+            f"{result.unique_top1_count} different features are the strongest one somewhere; Jaccard index "
+            f"of the first and the last token {number(result.jaccard_first_last)}, without special tokens "
             f"{number(result.jaccard_words)}.",
             _window(result, position),
         ],
@@ -102,8 +102,9 @@ def _concentration(result: CltProbeResult) -> str:
     if not result.has_injection:
         return "Stopped early: not every token was tried."
     return (
-        f"Largest {number(result.max_l2)} at token {result.max_pos}; last token {number(result.last_l2)}, rank "
-        f"{result.last_rank} of {len(result)}; concentration ratio {number(result.concentration_ratio)}."
+        f"Largest {number(result.max_l2)} at token {result.max_pos}; last token {number(result.last_l2)}, "
+        f"rank {result.last_rank} of {len(result)}; concentration ratio "
+        f"{number(result.concentration_ratio)}."
     )
 
 

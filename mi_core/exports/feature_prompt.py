@@ -23,8 +23,8 @@ COUNTS_READING = (
     "At every token each layer's encoder reads the model's state, and a few of its features answer. A "
     "feature is active when its number is above 0 (above its own threshold where the transcoder has "
     "thresholds). Few features per token are easier to read; many at one token often mean that the "
-    "transcoder has no good word for what is there. Special tokens at the beginning are masked, because features answer "
-    "to them that mean nothing elsewhere; a switch above shows them."
+    "transcoder has no good word for what is there. Special tokens at the beginning are masked, because "
+    "features answer to them that mean nothing elsewhere; a switch above shows them."
 )
 LIST_READING = (
     "One bar per feature. Activations are in units of the feature's own decoder rows, so the sizes of two "
@@ -34,9 +34,9 @@ LIST_READING = (
 )
 EFFECT_READING = (
     "The effect is the activation times what one more unit of the feature would add to the target's "
-    "logit, to first order, with all that follows answering: attention, norms and later MLPs. Taking the feature off "
-    "would change the logit by about minus this number; large effects are only roughly linear. The Intervene "
-    "tab takes it off for real."
+    "logit, to first order, with all that follows answering: attention, norms and later MLPs. Taking the "
+    "feature off would change the logit by about minus this number; large effects are only roughly "
+    "linear. The Intervene tab takes it off for real."
 )
 TOKENS_READING = (
     "Each row is a feature of the list above, each column a token; colour is the activation, on one scale "
@@ -44,8 +44,9 @@ TOKENS_READING = (
 )
 ERROR_READING = (
     "The transcoder says what each MLP writes as a constant plus its active features. The error is the "
-    "length of what is missing, relative to the length of what the MLP has written: 0 is exact, 1 is as far off as "
-    "writing nothing. Where it is large, the features are no account of what the model does there."
+    "length of what is missing, relative to the length of what the MLP has written: 0 is exact, 1 is as "
+    "far off as writing nothing. Where it is large, the features are no account of what the model does "
+    "there."
 )
 
 

@@ -20,6 +20,8 @@ from pages.shared import (
     feature_inject_fields,
     feature_one_fields,
     feature_planning_fields,
+    feature_probe_fields,
+    feature_prompt_fields,
     features_fields,
     generation_fields,
     helix_fields,
@@ -159,6 +161,8 @@ PAGES = (
         "Which features does a transcoder see here, and what do they do?",
         (
             *features_fields.FIELDS,
+            *feature_prompt_fields.FIELDS,
+            *feature_probe_fields.FIELDS,
             *feature_inject_fields.FIELDS,
             *feature_one_fields.FIELDS,
             *feature_corpus_fields.FIELDS,
