@@ -10,7 +10,14 @@ from torch import Tensor
 
 from mi_core.engine import build_model, observe, readout
 from mi_core.model.model import LoadedModel
-from mi_core.transcoders import InjectInputs, InjectResult, active_features, inject
+from mi_core.transcoders import (
+    GraphInputs,
+    InjectInputs,
+    InjectResult,
+    active_features,
+    attribution_graph,
+    inject,
+)
 from mi_core.transcoders.feature_edits import FeatureEdit, parse_feature_edits
 from mi_core.transcoders.names import FeatureAt
 from mi_core.transcoders.transcoder import Transcoder
@@ -322,3 +329,31 @@ def test_all_tokens_leave_out_the_special_one_unless_it_is_shown() -> None:
     assert hidden.edited_positions.tolist() == [1, 2, 3, 4, 5]
     assert shown.edited_positions.tolist() == [0, 1, 2, 3, 4, 5]
     assert "special token" in " ".join(shown.warnings)
+
+
+@pytest.mark.parametrize("kind", ["clt", "plt"])
+def test_doubling_with_everything_frozen_changes_every_target_by_its_edge(kind: str) -> None:
+    model = model_of(kind=kind)
+    graph = attribution_graph(model, GraphInputs(PROMPT, answer=" Paris", distractor=" Rome"))
+    numbers = zip(*(graph.node_layer, graph.node_feature, graph.node_position), strict=True)
+    names = [FeatureAt(*map(int, one)) for one in numbers]
+    sources = [node for node in np.flatnonzero(graph.node_kind == 0).tolist() if names[node].layer < 2]
+    compared = 0
+    for source in sources[:4]:
+        edits = f"{names[source].text}:scale=2"
+        inputs = InjectInputs(
+            PROMPT, edits, frozen="everything", answer=" Paris", distractor=" Rome", features=200
+        )
+        result = inject(model, inputs)
+        changes = np.diff(result.feature_activations, axis=0)[0].tolist()
+        changed = dict(zip(result.feature_names, changes, strict=True))
+        for row, target in enumerate(graph.row_node.tolist()):
+            edge = float(graph.edges[row, source])
+            if graph.node_kind[target] == 3:
+                assert result.logit_difference is not None
+                difference = float(np.diff(result.logit_difference)[0])
+                assert difference == pytest.approx(edge, abs=1e-4)
+            elif graph.node_activation[target] + edge > 0.5:  # below its threshold it says 0, whatever it got
+                assert changed.get(names[target], 0.0) == pytest.approx(edge, abs=1e-4)
+                compared += abs(edge) > 1e-2
+    assert compared > 10
