@@ -256,6 +256,8 @@ def write_sae_lens(
         config |= {"metadata": named} if new else named
         (place / "cfg.json").write_text(json.dumps(config))
         tensors = {key: _tensor(value) for key, value in gemma_scope_arrays_or(n, layer).items()}
+        if n.skip:
+            tensors["W_skip"] = _tensor(n.skip[layer].T)  # used as x @ W_skip.T
         save_file(tensors, place / "sae_weights.safetensors")
     return folder
 

@@ -11,6 +11,7 @@ Only headers and small texts are read; shapes are checked against each other and
 wrong, partial or foreign folder is refused before a number of it is used.
 """
 
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -109,6 +110,7 @@ def open_folder(folder: Folder, model: "LoadedModel", name: str = "") -> Transco
         TranscoderError: no known format, damaged or partial files, or made for another model.
     """
     parts, tensors = understand(folder, model.dims.n_layers)
+    parts = _stream_of(parts, model)
     _check_model(parts, model, folder.name)
     source = FileSource(tensors, parts, model.dims.n_layers)
     return Transcoder(
@@ -131,6 +133,23 @@ def open_folder(folder: Folder, model: "LoadedModel", name: str = "") -> Transco
         local=decoders_are_here(parts, folder),
         decoder_bytes=decoder_bytes_of(parts, tensors),
     )
+
+
+def _stream_of(parts: Parts, model: "LoadedModel") -> Parts:
+    """Parts with what is known of the model's stream: TransformerLens centres only where norms do."""
+    from torch import nn
+
+    if not any(part.centred for part in parts.layers.values()):
+        return parts
+    in_stream = parts.reads.site != "mlp_in" and not parts.reads.normalised
+    if in_stream and any(isinstance(module, nn.LayerNorm) for module in model.hf.modules()):
+        note = (
+            "It was made on a stream without its mean over the model's width, as TransformerLens makes it: "
+            "features are read so, and its reconstruction lacks that mean, which no norm of this model sees."
+        )
+        return replace(parts, warnings=(*parts.warnings, note))
+    layers = {layer: replace(part, centred=False) for layer, part in parts.layers.items()}
+    return replace(parts, layers=layers)
 
 
 def used_files(parts: Parts) -> list[str]:

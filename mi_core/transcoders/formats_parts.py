@@ -49,6 +49,8 @@ class LayerParts:
         skip: [d_model, d_model] M of x @ M.
         k: features of a token that survive, of a top-k.
         centre: [d_model] that is taken off the input.
+        centred: whether it was made on a stream without its mean over d_model, as TransformerLens makes of
+            models with LayerNorm (`center_writing_weights`).
         positive: whether negative thresholds act as 0 (the JumpReLU of SAEs clamps first).
     """
 
@@ -61,6 +63,7 @@ class LayerParts:
     skip: Where | None = None
     k: int | None = None
     centre: Where | None = None
+    centred: bool = False
     positive: bool = False
 
 
@@ -183,13 +186,11 @@ class FileSource:
         threshold = None if part.threshold is None else self._vector(part.threshold)
         if threshold is not None and part.positive:
             threshold = threshold.clamp(min=0)
-        return Encoder(
-            self._whole(part.encoder),
-            self._vector(part.b_enc),
-            threshold,
-            part.k,
-            None if part.centre is None else self._vector(part.centre),
-        )
+        matrix, bias = self._whole(part.encoder), self._vector(part.b_enc)
+        centre = None if part.centre is None else self._vector(part.centre)
+        if part.centred:
+            matrix, bias, centre = _on_raw_stream(matrix.float(), bias, centre)
+        return Encoder(matrix, bias, threshold, part.k, centre)
 
     def rows(self, layer: int, indices: Int[Tensor, " n"]) -> Float[Tensor, "n target d_model"]:
         """Decoder rows of some features: only these are read, except where a file has them as columns."""
@@ -239,6 +240,15 @@ class FileSource:
 
     def _vector(self, where: Where) -> Tensor:
         return self._whole(where).float()
+
+
+def _on_raw_stream(
+    matrix: Tensor, bias: Tensor, centre: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The encoder that gives on x what this one gives on x - mean(x): W (x - mean(x)) = (W - mean(W)) x."""
+    if centre is not None:
+        bias = bias - matrix @ centre
+    return matrix - matrix.mean(1, keepdim=True), bias, None
 
 
 def _floating(tensor: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 `W_enc` [d_in, d_sae] (transposed), `W_dec` [d_sae, d_in], `b_enc`, `b_dec`, and for a JumpReLU `threshold`.
 The config names the architecture, the place (`hook_name`, and `hook_name_out` of a transcoder), and how the
-input is prepared: `apply_b_dec_to_input` takes b_dec off first. What would change numbers and is not
-supported
-(input normalisation, gated architectures, scaling factors) is refused, never left out.
+input is prepared: `apply_b_dec_to_input` takes b_dec off first (older files do it without saying so), and
+`center_writing_weights` means a stream without its mean over d_model. What would change numbers and is not
+supported (input normalisation, gated architectures, scaling factors) is refused, never left out.
 
 Source: decoderesearch/SAELens, saes/*.py; its loaders of older configs.
 """
@@ -109,12 +109,26 @@ def _parts(folder: Folder, tensors: Tensors, cfg: dict[str, Any], file: str) -> 
         b_enc=where("b_enc"),
         b_dec=where("b_dec"),
         decoder=where("W_dec"),
-        threshold=where("threshold") if activation == "jumprelu" else None,
+        # Activations are those of a JumpReLU exactly when there are thresholds, whatever the config calls it.
+        threshold=where("threshold") if activation == "jumprelu" or "threshold" in keys else None,
         skip=where("W_skip", transposed=True) if "W_skip" in keys else None,
         k=k,
-        centre=where("b_dec") if cfg.get("apply_b_dec_to_input") else None,
+        centre=where("b_dec") if cfg.get("apply_b_dec_to_input", True) else None,
+        centred=_is_centred(cfg),
         positive=True,
     )
+
+
+def _is_centred(cfg: dict[str, Any]) -> bool:
+    """Whether it was trained on TransformerLens' centred stream.
+
+    The oldest configs (`hook_point`) do not say it; SAELens' own list of SAEs does, for all of that time:
+    TransformerLens centred by default then.
+    """
+    options = cfg.get("model_from_pretrained_kwargs")
+    if isinstance(options, dict):
+        return options.get("center_writing_weights") is True
+    return "hook_point" in cfg
 
 
 def _activation(cfg: dict[str, Any], file: str) -> str:
@@ -135,7 +149,7 @@ def _activation(cfg: dict[str, Any], file: str) -> str:
 def _refuse_preparations(cfg: dict[str, Any], tensors: Tensors, weights: str, file: str) -> None:
     """Steps of SAELens that change the numbers and are not done here."""
     normalised = cfg.get("normalize_activations")
-    told = "apply_b_dec_to_input" in cfg or "transcoder" in str(cfg.get("architecture", ""))
+    told = "apply_b_dec_to_input" in cfg or "transcoder" not in str(cfg.get("architecture", ""))
     reasons = {
         "it does not say whether b_dec is taken off the input (apply_b_dec_to_input)": not told,
         f"normalize_activations is {str(normalised)[:40]!r}": normalised not in (None, "none", False),

@@ -47,7 +47,8 @@ def memory_of(parts: Parts, tensors: Tensors) -> Memory:
         return 0 if where is None else 4 * prod(tensors.shape(where))  # float32, however it is stored
 
     sizes = [
-        stored(part.encoder) + sum(map(vector, (part.b_enc, part.threshold, part.centre)))
+        (4 * prod(tensors.shape(part.encoder)) if part.centred else stored(part.encoder))
+        + sum(map(vector, (part.b_enc, part.threshold, part.centre)))
         for part in parts.layers.values()
     ]
     total, largest = sum(sizes), max(sizes)

@@ -179,6 +179,14 @@ FORMATS: dict[str, Format] = {
         "llama", "resid_pre", {"clt": False, "jump": True},
         lambda n, folder: write_sae_lens(n, folder, new=True), "sae", ("threshold ignored",),
     ),
+    "sae lens skip transcoder": Format(
+        "gpt2", "normalised", {"clt": False, "skip": True},
+        lambda n, folder: write_sae_lens(
+            n, folder, hook="ln2.hook_normalized", architecture="skip_transcoder",
+            hook_name_out="hook_mlp_out",
+        ),
+        "plt", ("skip transposed", "skip ignored"),
+    ),
     "sae lens top-k": Format(
         "llama", "resid_pre", {"clt": False, "k": 3}, write_sae_lens, "sae", ("k ignored",)
     ),
@@ -317,3 +325,33 @@ def test_negative_thresholds_act_as_zero_where_the_format_clamps_first(tmp_path:
     acts, _ = dense(model, open_folder(LocalFolder(tmp_path / "transcoders"), model))
     relu = Numbers(**{**vars(n), "threshold": None})
     assert np.abs(acts - answer(relu, x)[0]).max() <= 2e-5 * np.abs(acts).max()
+
+
+@pytest.mark.parametrize("said", [{"model_from_pretrained_kwargs": {"center_writing_weights": True}}, "old"])
+def test_an_sae_of_transformer_lens_centred_stream_reads_it_from_the_raw_one(
+    said: Any, tmp_path: Path
+) -> None:
+    raw = seen("gpt2", "resid_pre")
+    x = raw - raw.mean(-1, keepdims=True)
+    n = numbers(x, clt=False, centred=True)
+    write_sae_lens(n, tmp_path, **({} if said == "old" else said))
+    if said == "old":
+        for file in tmp_path.rglob("cfg.json"):
+            file.write_text(file.read_text().replace('"hook_name"', '"hook_point"'))
+    model = tiny("gpt2")
+    transcoder = open_folder(LocalFolder(tmp_path), model)
+    acts, told = dense(model, transcoder)
+    right_acts, right = answer(n, x)
+    assert np.abs(acts - right_acts).max() <= 5e-5 * np.abs(right_acts).max()
+    assert np.abs(told - right).max() <= 5e-5 * np.abs(right).max()
+    other = answer(n, raw)[0]
+    assert np.abs(other - right_acts).max() > 0.02 * np.abs(right_acts).max()
+    assert "without its mean" in transcoder.warnings[0]
+
+
+def test_models_without_layer_norm_are_never_centred(tmp_path: Path) -> None:
+    n, x = case("sae lens")
+    write_sae_lens(n, tmp_path, model_from_pretrained_kwargs={"center_writing_weights": True})
+    model = tiny("llama")
+    acts, _ = dense(model, open_folder(LocalFolder(tmp_path), model))
+    assert np.abs(acts - answer(n, x)[0]).max() <= 2e-5 * np.abs(acts).max()

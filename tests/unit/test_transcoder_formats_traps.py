@@ -301,12 +301,16 @@ def test_what_an_sae_does_and_we_do_not_is_refused(setting: dict[str, Any], why:
     assert why in str(refusal(tmp_path))
 
 
-def test_an_sae_that_does_not_say_whether_it_centres_is_refused(tmp_path: Path) -> None:
+def test_an_sae_that_does_not_say_whether_b_dec_is_taken_off(tmp_path: Path) -> None:
     write_sae_lens(numbers(X[:1], clt=False), tmp_path)
     config = tmp_path / "blocks.0.hook_resid_pre" / "cfg.json"
     values = json.loads(config.read_text())
     del values["apply_b_dec_to_input"]
     config.write_text(json.dumps(values))
+    assert (
+        open_folder(LocalFolder(tmp_path), tiny("llama")).encoder(0).centre is not None
+    )  # older files do it
+    config.write_text(json.dumps({**values, "architecture": "transcoder", "hook_name_out": "hook_resid_pre"}))
     assert "apply_b_dec_to_input" in str(refusal(tmp_path))
     for text in ("[]", "{", "nothing"):
         config.write_text(text)
