@@ -49,7 +49,7 @@ class Words:
         if rank_by == "cosine":
             size = rows.norm(dim=-1)[:, None] * self.directions.norm(dim=-1).to(rows)
         else:
-            spread = ((rows @ self.covariance.to(rows)) * rows).sum(-1)
+            spread = torch.einsum("nd,nd->n", rows @ self.covariance.to(rows), rows)
             size = spread.clamp_min(0).sqrt()[:, None].expand_as(effects)
         return torch.where(size > 0, effects / size.clamp_min(1e-30), torch.zeros_like(effects))
 

@@ -13,6 +13,7 @@ from pages.shared.attribution_text import ATTRIBUTION_METHOD, PATCHING_METHOD
 from pages.shared.circuit_text import CIRCUIT_METHOD
 from pages.shared.feature_graph_text import GRAPH_METHOD
 from pages.shared.feature_inject_text import INJECT_METHOD
+from pages.shared.feature_one_text import WEIGHTS_METHOD
 from pages.shared.feature_planning_text import PLANNING_METHOD
 from pages.shared.generation_text import GENERATION_METHOD, LOOP_METHOD
 from pages.shared.helix_text import HELIX_METHOD
@@ -123,6 +124,9 @@ def draw_methods() -> None:
     with st.container(border=True):
         st.subheader("Circuits")
         st.markdown(CIRCUITS_METHOD)
+    with st.container(border=True):
+        st.subheader("One feature, and features found by a word")
+        st.markdown(WEIGHTS_METHOD)
     with st.container(border=True):
         st.subheader("Interventions on features")
         st.markdown(INJECT_METHOD)
