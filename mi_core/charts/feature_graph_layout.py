@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LINE = 15.0  # pixels from one line of nodes to the next within a row
 ROW_AIR = 23.0  # pixels between two rows
 MOST_LINES = 4
+MOST_ROWS = 200  # a file may claim any number of layers: beyond this, rows without nodes get no room
 PER_LINE = 5  # nodes in a line before another is begun, while there are lines left
 LEAST_WIDTH = 2.0  # of a column, in nodes
 COLUMN_AIR = 0.8
@@ -66,11 +67,11 @@ def graph_layout(
         every_position: a column for every token of the prompt, with or without nodes.
     """
     row_of_node = _rows(result)
-    used = set(result.node_position[drawn].tolist())
-    positions = tuple(range(len(result.tokens))) if every_position else tuple(sorted(used))
+    here = set(result.node_position[drawn].tolist())
+    positions = tuple(range(len(result.tokens))) if every_position else tuple(sorted(here))
     cells = _cells(result, row_of_node, drawn)
     top = result.n_layers + 1
-    lines = [1] * (top + 1)
+    lines = [1 if top < MOST_ROWS else 0] * (top + 1)
     for (row, _), nodes in cells.items():
         lines[row] = max(lines[row], _lines(len(nodes), single=row == top))
     columns = _columns(positions, cells, top)
@@ -83,7 +84,11 @@ def graph_layout(
         for node, (across, up) in zip(nodes, steps, strict=True):
             x[node], y[node] = middle + across, rows[row] + up
     names = ("tokens", *(f"L{layer}" for layer in range(result.n_layers)), "logits")
-    return Layout(x, y, columns, positions, rows, names, height)
+    used_rows = [row for row, count in enumerate(lines) if count]
+    return Layout(
+        x, y, columns, positions, tuple(rows[row] for row in used_rows),
+        tuple(names[row] for row in used_rows), height,
+    )  # fmt: skip
 
 
 def _lines(count: int, *, single: bool) -> int:
@@ -127,7 +132,7 @@ def _row_places(lines: Sequence[int]) -> tuple[tuple[float, ...], float]:
     """Middles of the rows from below, and the height of all."""
     places, bottom = [], 0.0
     for count in lines:
-        size = count * LINE + ROW_AIR
+        size = count * LINE + ROW_AIR if count else 0.0
         places.append(bottom + size / 2)
         bottom += size
     return tuple(places), bottom

@@ -96,9 +96,7 @@ def node_figure(result: "GraphResult", node: int, *, label: str = "", chosen: in
             f"Inputs + biases = {found.value - found.residual:.6g}, value {found.value:.6g}, residual "
             f"{number(found.residual)}."
         )
-    missing = (
-        "" if np.isfinite(found.value) else "Its inputs were not computed (it is not expanded, or has none)."
-    )
+    missing = "" if result.row_of(node) is not None else "Its inputs were not computed, or it has none."
     return _figure(
         result,
         f"What {legible(name)} gets and gives",
@@ -230,6 +228,8 @@ def _not_drawn(result: "GraphResult", pruned: "Pruned") -> str:
 
 
 def _sum_rule(result: "GraphResult") -> str:
+    if not np.isfinite(result.residual).any():
+        return "The file has no biases and no values, so that the sum rule cannot be checked."
     sizes = np.maximum(np.abs(result.row_value), 1e-12)
     worst = float(np.abs(result.residual).max(initial=0.0))
     relative = float((np.abs(result.residual) / sizes).max(initial=0.0))

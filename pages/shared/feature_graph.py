@@ -37,7 +37,8 @@ def draw_graph_tab() -> None:
     """The tab."""
     imported = imported_graph()
     if imported is not None:
-        _draw(imported.result, imported.labels, None, None)
+        draw_warnings(imported.result)
+        _draw(imported.result, dict(imported.labels), None, None)
         return
     asked = features_asked()
     if asked is None or asked.asked.about is None:

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from mi_core.errors import LanternError
-from mi_core.transcoders.graph_groups import Group, format_groups
-from mi_core.transcoders.graph_names import format_nodes, node_name
+from mi_core.transcoders.graph_groups import MAX_GROUP_NAME, MAX_GROUPS, Group, format_groups
+from mi_core.transcoders.graph_names import MAX_NAMES, format_nodes, node_name
 from pages.shared.boundary import show_error
-from pages.shared.feature_graph_fields import EDGE, GROUPS, NODE, PINS
+from pages.shared.feature_graph_fields import EDGE, EDGE_SHARE, GROUPS, NODE, NODE_SHARE, PINS
 from pages.shared.feature_graph_state import IMPORTED, PROBLEM
 from pages.shared.text import code
 
 if TYPE_CHECKING:
-    from mi_core.transcoders.graph_files import ImportedGraph
-
     from mi_core.charts.feature_graph import GraphView
+    from mi_core.transcoders.graph_files import ImportedGraph
     from mi_core.transcoders.graph_result import GraphResult
     from mi_core.transcoders.graph_scores import Pruned
 
@@ -71,9 +70,8 @@ def _exported(result: GraphResult, pruned: Pruned, view: GraphView) -> bytes:
 
 def _open() -> None:
     """Read the file that was just chosen."""
-    from mi_core.transcoders.graph_files import read_neuronpedia
-
     from mi_core.errors import InputError
+    from mi_core.transcoders.graph_files import read_neuronpedia
 
     state, file = st.session_state, st.session_state[UPLOAD]
     if file is None:
@@ -82,16 +80,27 @@ def _open() -> None:
         if file.size > MAX_BYTES:
             raise InputError(f"The file has {file.size / 1e6:.0f} MB", fix="Prune the graph before saving it")
         graph = read_neuronpedia(file.getvalue().decode("utf-8", errors="replace"))
-        named = [Group(name, tuple(node_name(graph.result, node) for node in nodes))
-                 for name, nodes in graph.groups.items() if nodes]  # fmt: skip
+        named = _groups(graph)
     except LanternError as error:
         state[f"{PROBLEM}_file"] = error
         return
-    state[_LEFT] = {key: state[key] for key in (NODE, EDGE, PINS, GROUPS)}
+    state[_LEFT] = {key: state[key] for key in (NODE, EDGE, PINS, GROUPS, NODE_SHARE, EDGE_SHARE)}
     state[IMPORTED] = (file.name, graph)
     state[NODE] = state[EDGE] = None
-    state[PINS] = format_nodes([node_name(graph.result, node) for node in graph.pinned])
+    state[NODE_SHARE] = state[EDGE_SHARE] = 1.0  # whoever saved it has pruned it
+    state[PINS] = format_nodes([node_name(graph.result, node) for node in graph.pinned[:MAX_NAMES]])
     state[GROUPS] = format_groups(named)
+
+
+def _groups(graph: ImportedGraph) -> list[Group]:
+    """The file's groups, their names cut to what ours may have."""
+    return [
+        Group(
+            name.strip()[:MAX_GROUP_NAME] or "unnamed", tuple(node_name(graph.result, node) for node in nodes)
+        )
+        for name, nodes in graph.groups.items()
+        if nodes
+    ][:MAX_GROUPS]
 
 
 def _close() -> None:

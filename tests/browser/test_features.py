@@ -1,5 +1,6 @@
-"""Features in a real browser: click a feature, inject it, pin it, see it in the graph, export, share the link."""
+"""Features in a real browser: click a feature, inject, pin, see it in the graph, export, share the link."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -81,5 +82,51 @@ def test_the_nearest_dot_is_found_clicked_pinned_and_exported(
     other = new_tab(tab.url)
     other.get_by_text(re.compile(f"What {name}.* gets and gives")).wait_for()
     assert name in (chart(other, "feature_subgraph").get_attribute("aria-label") or "")
+    assert errors(tab) == []
+    assert errors(other) == []
+
+
+@pytest.mark.timeout(180)
+def test_a_neuronpedia_file_goes_out_and_comes_back(
+    server: Server, new_tab: Callable[..., Any], tmp_path: Path
+) -> None:
+    tab = new_tab(f"{server.url}/features?{PROMPT}&ft_tab=graph")
+    wait_for_model(tab)
+    name = point_at_feature(tab, 11)
+    tab.mouse.down()
+    tab.mouse.up()
+    tab.wait_for_url(re.compile("gr_node="))
+    settled(tab)
+    tab.locator(".st-key-graph_pin button").click()
+    tab.wait_for_url(re.compile("gr_pins="))
+    settled(tab)
+    tab.get_by_text("Neuronpedia graph files").click()
+    with tab.expect_download() as download:
+        tab.get_by_role("button", name="Export for Neuronpedia").click()
+    download.value.save_as(tmp_path / "graph.json")
+    record = json.loads((tmp_path / "graph.json").read_text(encoding="utf-8"))
+    assert record["metadata"]["schema_version"] == 1
+    assert len(record["qParams"]["pinnedIds"]) == 1
+
+    # Drawn again in a session that looks at another prompt, with its pin; closing it brings that prompt back.
+    other = new_tab(f"{server.url}/features?prompt=The+Colosseum+is+in&ft_tab=graph")
+    wait_for_model(other)
+    graph_of(other)
+    other.get_by_text("Neuronpedia graph files").click()
+    upload = other.locator(".st-key-graph_upload input[type=file]")
+    (tmp_path / "bad.json").write_text('{"nodes": 3}')
+    upload.set_input_files(str(tmp_path / "bad.json"))
+    other.get_by_test_id("stAlert").filter(has_text="no attribution graph").first.wait_for()
+    upload.set_input_files(str(tmp_path / "graph.json"))
+    other.get_by_text("This is the imported graph").wait_for()
+    settled(other)
+    assert name in (chart(other, "feature_subgraph").get_attribute("aria-label") or "")
+    nodes = re.search(r"(\d+) features", graph_of(other).get_attribute("aria-label") or "")
+    written = [one for one in record["nodes"] if one["feature_type"] == "cross layer transcoder"]
+    assert nodes is not None
+    assert int(nodes[1]) == len(written)
+    other.locator(".st-key-graph_close_file button").click()
+    settled(other)
+    other.get_by_text("This is the imported graph").wait_for(state="detached")
     assert errors(tab) == []
     assert errors(other) == []

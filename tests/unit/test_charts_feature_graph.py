@@ -308,3 +308,13 @@ def test_pictures_carry_nothing_that_only_a_pointer_needs() -> None:
     assert "voronoi" not in picture
     assert picture.count("<path") < moving.count("<path")
     assert still({"height": 3, "hconcat": []}) == {"height": 3, "hconcat": []}
+
+
+def test_a_file_that_claims_many_layers_gets_rows_for_those_it_uses() -> None:
+    layers = hand_graph().node_layer.copy()
+    layers[2], layers[9:] = 7_000, 9_000
+    layout = graph_layout(hand_graph(n_layers=9_000, node_layer=layers, fvu=np.zeros(9_000)), ALL)
+    assert layout.row_names == ("tokens", "L0", "L1", "L7000", "logits")
+    assert layout.height < 400
+    assert np.isfinite(layout.y).all()
+    assert layout.y[2] < layout.y[9]
