@@ -178,7 +178,7 @@ def _beyond_corpus(compiled: Compiled, found: np.ndarray, largest: np.ndarray) -
         if value > BEYOND * most
     ]
     if beyond:
-        yield f"More than {BEYOND:g} times the largest activation that was ever seen: {_named(beyond)}."
+        yield f"More than {BEYOND:g} times the largest activation in the corpus: {_named(beyond)}."
 
 
 def _large(compiled: Compiled, norms: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Iterator[str]:
