@@ -19,7 +19,11 @@ INJECT_FORMULA = rf"""
 $$
 \delta_m[t] = \sum_{{f \text{{ edited at }} t}}
 (a_f^\text{{to}} - a_f^\text{{from}})\, W_\text{{dec}}^{{f \to m}},
-\qquad y_m[t] \leftarrow y_m[t] + \delta_m[t], \qquad
+\qquad y_m[t] \leftarrow y_m[t] + \delta_m[t]
+$$
+
+$$
+\text{{effect}} = \text{{edited}} - \text{{baseline}}, \qquad
 \mathrm{{KL}} = \sum_v p_v \,(\log p_v - \log p'_v)
 $$
 
