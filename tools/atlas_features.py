@@ -38,6 +38,7 @@ def run(args: argparse.Namespace, text: Path) -> CorpusPassResult:
         text=str(text),
         transcoder=args.transcoder,
         save_to=str(args.out),
+        around=127,  # whole rows, which are whole documents unless they are long
         max_bytes=MAX_BYTES,
         seed=args.seed,
     )

@@ -42,7 +42,7 @@ class CorpusPassInputs:
     groups: int = 5
     per_group: int = 3
     sampled: int = 40
-    around: int = 16
+    around: int = 32
     words: int = 10
     max_bytes: int = 0
     seed: int = 0

@@ -149,7 +149,7 @@ def record_to_json(record: FeatureRecord) -> dict[str, Any]:
             "examples": [
                 {
                     "tokens": list(one.tokens),
-                    "tokens_acts_list": [_plain(short(value)) for value in one.activations],
+                    "tokens_acts_list": [_plain(short(value)) if value else 0 for value in one.activations],
                     "train_token_ind": one.peak,
                     "is_repeated_datapoint": one.repeated,
                 }

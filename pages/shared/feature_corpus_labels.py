@@ -89,7 +89,8 @@ def _draw_said() -> None:
 def _draw_all(transcoder: Transcoder, labels: dict[str, Label], layer: int, feature: int) -> None:
     from mi_core.transcoders.labels import export_labels
 
-    st.caption(f"{len(labels):,} features of this transcoder have a label.")
+    many = "1 feature has" if len(labels) == 1 else f"{len(labels):,} features have"
+    st.caption(f"{many} a label.")
     file_name = f"{transcoder.name}-labels.json".replace("/", "-")
     st.download_button(
         "Export all (JSON)",
