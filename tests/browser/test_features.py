@@ -40,6 +40,93 @@ def point_at_feature(tab: Any, position: int) -> str:
     raise AssertionError(f"no feature at token {position} in {box}")
 
 
+def click_bar(tab: Any) -> str:
+    """Click the first bar of the prompt's list of features; the feature's name."""
+    drawn = chart(tab, "feature_list")
+    tab.wait_for_selector(SETTLED)
+    drawn.evaluate("element => element.scrollIntoView({block: 'center'})")
+    tab.wait_for_timeout(400)
+    box = drawn.locator("canvas").bounding_box()
+    for down in range(8, 120, 6):
+        said = tooltip_at(tab, box["x"] + 0.5 * box["width"], box["y"] + down)
+        found = re.search(r"L\d+F\d+", " ".join(said.values()))
+        if found:
+            tab.mouse.down()
+            tab.mouse.up()
+            return found[0]
+    raise AssertionError(f"no bar in {box}")
+
+
+def target_probabilities(tab: Any) -> tuple[float, float]:
+    """Probability of the target before and after, as the figure's text says it."""
+    said = chart(tab, "inject_top").get_attribute("aria-label") or ""
+    found = re.search(r"\(target\).*?baseline ([\d.e\u2212-]+) .*?edited ([\d.e\u2212-]+) ", said)
+    assert found is not None, said
+    before, after = (float(number.replace("\u2212", "-")) for number in found.groups())
+    return before, after
+
+
+@pytest.mark.timeout(240)
+def test_from_a_prompt_to_a_graph(server: Server, new_tab: Callable[..., Any], tmp_path: Path) -> None:
+    # A prompt; click the feature that speaks most for the answer.
+    tab = new_tab(f"{server.url}/features?prompt=The+Colosseum+is+in&fq_sort=effect")
+    wait_for_model(tab)
+    name = click_bar(tab)
+    layer, feature = re.findall(r"\d+", name)
+    tab.wait_for_url(re.compile(f"layer={layer}&.*feature={feature}"))
+    settled(tab)
+
+    # Inject it: the probability of the answer moves.
+    tab.locator(".st-key-feature_prompt_inject button").click()
+    tab.wait_for_url(re.compile("ft_tab=inject"))
+    settled(tab)
+    value = tab.locator(".st-key-inject_pick_set input")
+    value.fill("-40")
+    value.press("Enter")
+    settled(tab)
+    tab.get_by_role("button", name=re.compile(f"Add {name}.*set=-40")).click()
+    tab.wait_for_url(re.compile("fi="))
+    settled(tab)
+    before, after = target_probabilities(tab)
+    assert abs(after - before) > 0.01
+
+    # Pin it; in the graph it is in the subgraph of one's own.
+    tab.get_by_role("tab", name="This prompt").click()
+    settled(tab)
+    tab.locator(".st-key-feature_prompt_pin button").click()
+    tab.wait_for_url(re.compile("ft_pins="))
+    settled(tab)
+    tab.get_by_role("tab", name="Graph").click()
+    tab.wait_for_url(re.compile("ft_tab=graph"))
+    graph_of(tab)
+    assert name in (chart(tab, "feature_subgraph").get_attribute("aria-label") or "")
+    picture = exported_svg(tab, "feature_graph", tmp_path)
+    assert name in picture
+
+    # The link restores all of it: the list, the pin, the graph.
+    other = new_tab(tab.url)
+    graph_of(other)
+    assert name in (chart(other, "feature_subgraph").get_attribute("aria-label") or "")
+    other.get_by_role("tab", name="Intervene").click()
+    settled(other)
+    assert target_probabilities(other) == (before, after)
+    assert errors(tab) == []
+    assert errors(other) == []
+
+
+def exported_svg(tab: Any, card: str, folder: Path) -> str:
+    """A card's SVG, taken away as a user does."""
+    tab.locator(f".st-key-card_{card}").get_by_role("button", name="Export").click()
+    with tab.expect_download() as download:
+        tab.get_by_role("button", name="SVG", exact=True).click()
+    download.value.save_as(folder / "figure.svg")
+    picture = (folder / "figure.svg").read_text(encoding="utf-8")
+    assert picture.lstrip().startswith("<svg")
+    assert "provenance" in picture
+    assert "voronoi" not in picture
+    return picture
+
+
 @pytest.mark.timeout(180)
 def test_the_nearest_dot_is_found_clicked_pinned_and_exported(
     server: Server, new_tab: Callable[..., Any], tmp_path: Path
@@ -68,15 +155,7 @@ def test_the_nearest_dot_is_found_clicked_pinned_and_exported(
     tab.get_by_text("Replacement score of mine").wait_for()
 
     # The figure leaves as SVG, with its origin and without what only a pointer needs.
-    tab.locator(".st-key-card_feature_graph").get_by_role("button", name="Export").click()
-    with tab.expect_download() as download:
-        tab.get_by_role("button", name="SVG", exact=True).click()
-    download.value.save_as(tmp_path / "graph.svg")
-    picture = (tmp_path / "graph.svg").read_text(encoding="utf-8")
-    assert picture.lstrip().startswith("<svg")
-    assert "provenance" in picture
-    assert name in picture
-    assert "voronoi" not in picture
+    assert name in exported_svg(tab, "feature_graph", tmp_path)
 
     # The link opens the same node and the same subgraph.
     other = new_tab(tab.url)
