@@ -47,6 +47,8 @@ AXIS = 62  # screen pixels for the token axis and the legend
 SHAPES = ("circle", "diamond", "square", "triangle-up")
 HUES = ("#6a51a3", "#8a8a8a", "#009e73", "#b8860b")
 """Of features, errors, tokens and logits; blue and orange are kept for the sign of edges."""
+MOST_COLUMNS = 40
+"""Tokens up to which each has a column; of longer prompts, those where something but the token is shown."""
 TILTED_FROM = 9  # tokens; more labels do not fit beside each other
 
 
@@ -98,9 +100,8 @@ def graph_drawing(
         Specification without looks; clicks select `cell` with the field node.
     """
     view = view or GraphView()
-    shown = nodes.copy()
-    shown[[*view.pinned, *([] if view.chosen is None else [view.chosen])]] = True
-    layout = graph_layout(result, shown)
+    shown, crowded = _shown(result, nodes, view), len(result.tokens) > MOST_COLUMNS
+    layout = graph_layout(result, shown, every_position=not crowded)
     x, y = _axes(result, layout)
     kept = edges & shown & shown[result.row_node][:, None]
     lines, _ = drawn_edges(result, kept, max(most_edges, MOST_POINTED))
@@ -132,13 +133,25 @@ def graph_drawing(
     }
 
 
+def _shown(
+    result: "GraphResult", nodes: Bool[np.ndarray, "node"], view: GraphView
+) -> Bool[np.ndarray, "node"]:
+    """What is drawn: the nodes, what is chosen or pinned, and of a long prompt no token that stands alone."""
+    wanted = np.zeros_like(nodes)
+    wanted[[*view.pinned, *([] if view.chosen is None else [view.chosen])]] = True
+    if len(result.tokens) <= MOST_COLUMNS:
+        return nodes | wanted
+    others = np.unique(result.node_position[nodes & (result.node_kind != TOKEN)])
+    return (nodes & np.isin(result.node_position, others)) | wanted
+
+
 def _axes(result: "GraphResult", layout: Layout) -> tuple[Spec, Spec]:
     """Tokens across and layers up: places are numbers, names are looked up, so equal tokens stay apart."""
     tokens = [f"{at} {isolated(legible(result.tokens[at].visible))}" for at in layout.positions]
     tilted = {"labelAngle": -40, "labelAlign": "right", "labelLimit": 90}
     across: Spec = {
-        "title": "Token", "values": list(layout.centres), "grid": False, "labelOverlap": False,
-        "labelExpr": _name_at(layout.centres, tokens),
+        "title": "Token", "values": list(layout.centres), "grid": False,
+        "labelOverlap": len(tokens) > MOST_COLUMNS, "labelExpr": _name_at(layout.centres, tokens),
         **(tilted if len(tokens) >= TILTED_FROM else {}),
     }  # fmt: skip
     up: Spec = {

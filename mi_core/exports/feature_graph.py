@@ -77,6 +77,7 @@ def graph_figure(
         caption=[
             _counts(result, pruned, thresholds),
             _not_drawn(result, pruned),
+            _columns(result),
             _sum_rule(result),
             "" if scores is None else _scores("The whole graph", scores),
         ],
@@ -225,6 +226,12 @@ def _not_drawn(result: "GraphResult", pruned: "Pruned") -> str:
     return (
         "" if total <= most else f"Only the {most:,} edges with most influence are drawn; the table has all."
     )
+
+
+def _columns(result: "GraphResult") -> str:
+    if len(result.tokens) <= charts.MOST_COLUMNS:
+        return ""
+    return "Of this long prompt, tokens at which nothing else is shown have no column."
 
 
 def _sum_rule(result: "GraphResult") -> str:

@@ -13,8 +13,8 @@ from mi_core.exports.captions import model_sentence, quoted
 from mi_core.exports.figure import Figure
 
 if TYPE_CHECKING:
-    from mi_core.transcoders.graph_effects import GraphEffectsResult
     from mi_core.transcoders.graph_heads import HeadLoadingsResult
+    from mi_core.transcoders.graph_removals import GraphEffectsResult
 
 REFERENCES = ("ameisen2025circuit",)
 LOADINGS_READING = (

@@ -26,11 +26,10 @@ from pages.shared.instant import draw_warnings, instant, pass_seconds
 from pages.shared.text import code, plain
 
 if TYPE_CHECKING:
-    from mi_core.transcoders.graph_effects import GraphEffectsInputs, GraphEffectsResult
-
     from mi_core.charts.feature_graph import GraphView
     from mi_core.model.model import LoadedModel
     from mi_core.transcoders.graph_inputs import GraphInputs
+    from mi_core.transcoders.graph_removals import GraphEffectsInputs, GraphEffectsResult
     from mi_core.transcoders.graph_result import GraphResult
     from mi_core.transcoders.graph_scores import Pruned
 
@@ -161,7 +160,7 @@ def _tested(result: GraphResult, pruned: Pruned) -> list[int]:
 
 
 def _effects_inputs(inputs: GraphInputs, names: tuple[str, ...]) -> GraphEffectsInputs:
-    from mi_core.transcoders.graph_effects import GraphEffectsInputs
+    from mi_core.transcoders.graph_removals import GraphEffectsInputs
 
     same = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
     return GraphEffectsInputs(**same, nodes=names, freeze=st.session_state[FREEZE])
@@ -169,6 +168,6 @@ def _effects_inputs(inputs: GraphInputs, names: tuple[str, ...]) -> GraphEffects
 
 def _run_effects(model: LoadedModel, inputs: GraphEffectsInputs, *, on_step: Any) -> GraphEffectsResult:
     """Runs on the worker thread."""
-    from mi_core.transcoders.graph_effects import graph_effects
+    from mi_core.transcoders.graph_removals import graph_effects
 
     return graph_effects(model, inputs, on_step=on_step)

@@ -16,6 +16,7 @@ from mi_core.errors import InputError
 from mi_core.exports.converter import shared_converter
 from mi_core.exports.export import still
 from mi_core.exports.feature_graph import connection_table, edge_table, subgraph_table
+from mi_core.tokens import Token
 from mi_core.transcoders.graph_groups import (
     Group,
     connections,
@@ -318,3 +319,18 @@ def test_a_file_that_claims_many_layers_gets_rows_for_those_it_uses() -> None:
     assert layout.height < 400
     assert np.isfinite(layout.y).all()
     assert layout.y[2] < layout.y[9]
+
+
+def test_a_long_prompt_has_columns_where_something_is_shown() -> None:
+    count = charts.MOST_COLUMNS + 10
+    tokens = tuple(Token(at, at, f"t{at}", at, at + 1, False) for at in range(count))
+    position = hand_graph().node_position.copy()
+    position[[2, 4, 6, 9, 10]] = count - 1
+    result = hand_graph(tokens=tokens, node_position=position)
+    nodes = ALL.copy()
+    nodes[[1, 8]] = False  # all that stands at token 1
+    spec = charts.graph_drawing(result, nodes, result.edges != 0)
+    assert len(spec["datasets"]["columns"]) == 1
+    assert {dot["node"] for dot in spec["datasets"]["nodes"]} == set(range(11)) - {1, 8}
+    pinned = charts.graph_drawing(result, nodes, result.edges != 0, GraphView(pinned=(8,)))
+    assert len(pinned["datasets"]["columns"]) == 2
