@@ -5,7 +5,7 @@
 A transcoder that reads or writes the wrong place, or belongs to another model, gives numbers without any
 error; but its reconstruction is then worse than the mean (a share above 1), on any prompt. Files and shapes
 alone cannot tell. Reconstruction needs decoder rows of all active features; where these would come over the
-network, the fit is not measured and that is said.
+network, the fit is not measured and that is said; nor at layers to which features write that are not here.
 Cost: one forward pass (shared with all pages), encoding, and the decoder rows of the active features.
 """
 
@@ -19,12 +19,15 @@ from mi_core.analyses.neuron_texts import context_of
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
 from mi_core.tokens import tokenize
-from mi_core.transcoders.encode import fit
+from mi_core.transcoders.encode import fit, masked_positions
 from mi_core.transcoders.formats_check_result import WRONG, TranscoderCheckInputs, TranscoderCheckResult
 from mi_core.transcoders.formats_parts import FileSource
 from mi_core.transcoders.sizes import memory_needed
 from mi_core.transcoders.store import load_transcoder
 from mi_core.transcoders.transcoder import Transcoder
+
+ENOUGH_TOKENS = 4
+"""Below this the variance over tokens says little."""
 
 OnStep = Callable[[Step[TranscoderCheckResult]], None]
 
@@ -53,8 +56,22 @@ def transcoder_check(
     if not notes:
         prompt = tokenize(model.tokenizer, inputs.prompt, bos=inputs.bos, limit=context_of(model))
         fitted = fit(model, transcoder, prompt.ids, show_bos=inputs.show_bos)
-        unexplained, whole = fitted.unexplained.double().cpu().numpy(), float(fitted.unexplained_all)
+        whole_ones = np.array([_is_whole(transcoder, int(target)) for target in targets])
+        unexplained = np.where(whole_ones, fitted.unexplained.double().cpu().numpy(), np.nan)
+        whole = float(fitted.unexplained_all) if whole_ones.all() else float("nan")
+        notes = _few_tokens(len(prompt) - len(masked_positions(model, prompt.ids)))
     return _result(model, inputs, transcoder, (targets, unexplained, whole), notes)
+
+
+def _is_whole(transcoder: Transcoder, target: int) -> bool:
+    """Whether all layers that write to this one are here."""
+    return transcoder.kind != "clt" or set(range(target + 1)) <= set(transcoder.layers)
+
+
+def _few_tokens(count: int) -> tuple[str, ...]:
+    if count >= ENOUGH_TOKENS:
+        return ()
+    return (f"The fit rests on {count} token{'s' if count != 1 else ''} only: try a longer prompt.",)
 
 
 def _why_not(transcoder: Transcoder) -> tuple[str, ...]:

@@ -99,7 +99,7 @@ class TranscoderCheckResult:
         targets: [target] layers that are written.
         unexplained: [target] share of the variance of what was written that it does not explain; NaN where
             it was not measured.
-        unexplained_all: the same over all targets together.
+        unexplained_all: the same over all targets together; NaN unless all were measured.
         encoder_bytes: all encoders as stored.
         decoder_bytes: all decoders as stored.
         row_bytes: decoder rows of one feature of the first layer.

@@ -140,22 +140,23 @@ def _draw_offer(name: str) -> None:
 def _draw_fit(result: TranscoderCheckResult) -> None:
     """The line that is always there."""
     if result.wrong:
-        layers = ", ".join(map(str, result.wrong[:8])) + (" and more" if len(result.wrong) > 8 else "")
         st.error(
-            "**Wrong hooks or wrong model.** On this prompt the transcoder does worse than saying the mean "
-            f"at layer {layers} ({_share(result.unexplained_all)} of the variance unexplained over all "
-            "layers; 1 is what the mean leaves). Nothing below can be trusted.",
+            "**Wrong hooks or wrong model.** On this prompt its reconstruction is worse than the mean at "
+            f"{_layers(result)}: it leaves {_most(result)} times the variance unexplained, and the mean "
+            "leaves 1. Its features of these layers cannot be trusted.",
             icon=":material/error:",
         )
         return
     if not result.has_fit:
         st.caption(f"{_what(result)} · fit not measured")
         return
-    worst = result.worst
-    where = f" (worst: layer {worst}, {_percent(_at(result, worst))})" if worst is not None else ""
+    where = f"layer {result.worst}, {_percent(_most_unexplained(result))}"
+    if math.isnan(result.unexplained_all):
+        st.markdown(f"Fit measured at some layers only; worst: {where} explained · {_what(result)}")
+        return
     st.markdown(
-        f"Explains **{_percent(result.unexplained_all)}** {_WRITES.get(result.writes, '')} on this prompt"
-        f"{where} · {_what(result)}"
+        f"Explains **{_percent(result.unexplained_all)}** {_WRITES.get(result.writes, '')} on this prompt "
+        f"(worst: {where}) · {_what(result)}"
     )
 
 
@@ -168,17 +169,27 @@ def _what(result: TranscoderCheckResult) -> str:
     )
 
 
-def _at(result: TranscoderCheckResult, layer: int) -> float:
-    return float(result.unexplained[result.targets.tolist().index(layer)])
+def _layers(result: TranscoderCheckResult) -> str:
+    """The layers at which it is wrong, in words."""
+    if len(result.wrong) == len(result.targets) > 1:
+        return "all layers"
+    shown = ", ".join(map(str, result.wrong[:8])) + (" and more" if len(result.wrong) > 8 else "")
+    return f"layer{'s' if len(result.wrong) > 1 else ''} {shown}"
+
+
+def _most_unexplained(result: TranscoderCheckResult) -> float:
+    """The share of the worst layer."""
+    return max(value for value in result.unexplained.tolist() if not math.isnan(value))
+
+
+def _most(result: TranscoderCheckResult) -> str:
+    most = f"{_most_unexplained(result):.2g}"
+    return f"up to {most}" if len(result.wrong) > 1 else most
 
 
 def _percent(unexplained: float) -> str:
     """What is explained, from what is not."""
     return f"{1 - unexplained:.0%}"
-
-
-def _share(unexplained: float) -> str:
-    return f"{unexplained:.2g}"
 
 
 def _cell(unexplained: float) -> str:

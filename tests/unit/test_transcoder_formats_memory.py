@@ -157,6 +157,23 @@ def test_without_decoders_the_fit_is_not_measured_and_that_is_said(tmp_path: Pat
     assert "Only the encoders are here" in result.warnings[0]
 
 
+def test_layers_to_which_missing_layers_write_are_not_judged(tmp_path: Path) -> None:
+    model = build_model(hf_model("llama"), word_tokenizer())
+    write_clt(numbers(X, clt=True), tmp_path, layers=(0, 1, 3))
+    result = transcoder_check(model, TranscoderCheckInputs(PROMPT, str(tmp_path)))
+    assert np.isnan(result.unexplained).tolist() == [False, False, True, True]
+    assert np.isnan(result.unexplained_all)
+    assert result.has_fit
+    assert "1 of 4 layers are not here" in result.warnings[0]
+
+
+def test_few_tokens_are_told(tmp_path: Path) -> None:
+    model = build_model(hf_model("llama"), word_tokenizer())
+    write_clt(numbers(X, clt=True), tmp_path)
+    result = transcoder_check(model, TranscoderCheckInputs("The Eiffel", str(tmp_path)))
+    assert "rests on 2 tokens only" in result.warnings[-1]
+
+
 def test_a_record_comes_back_exactly(tmp_path: Path) -> None:
     for decoders in (True, False):
         result = small_check(tmp_path / str(decoders), decoders=decoders)
