@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from mi_core.transcoders.formats import open_folder
     from mi_core.transcoders.formats_check import transcoder_check
     from mi_core.transcoders.formats_check_result import TranscoderCheckInputs, TranscoderCheckResult
-    from mi_core.transcoders.graph_effects import GraphEffectsInputs, GraphEffectsResult, graph_effects
     from mi_core.transcoders.graph_files import ImportedGraph, neuronpedia_json, read_neuronpedia
     from mi_core.transcoders.graph_heads import HeadLoadingsInputs, HeadLoadingsResult, head_loadings
     from mi_core.transcoders.graph_inputs import GraphInputs
+    from mi_core.transcoders.graph_removals import GraphEffectsInputs, GraphEffectsResult, graph_effects
     from mi_core.transcoders.graph_result import GraphResult
     from mi_core.transcoders.graph_run import attribution_graph
     from mi_core.transcoders.graph_scores import Pruned, Scores, prune, scores, subgraph_scores
@@ -83,9 +83,9 @@ if TYPE_CHECKING:
     from mi_core.transcoders.words_run import word_search
 
 _HOMES = {
-    "GraphEffectsInputs": "mi_core.transcoders.graph_effects",
-    "GraphEffectsResult": "mi_core.transcoders.graph_effects",
-    "graph_effects": "mi_core.transcoders.graph_effects",
+    "GraphEffectsInputs": "mi_core.transcoders.graph_removals",
+    "GraphEffectsResult": "mi_core.transcoders.graph_removals",
+    "graph_effects": "mi_core.transcoders.graph_removals",
     "ImportedGraph": "mi_core.transcoders.graph_files",
     "neuronpedia_json": "mi_core.transcoders.graph_files",
     "read_neuronpedia": "mi_core.transcoders.graph_files",
@@ -184,12 +184,6 @@ _HOMES = {
 }
 
 __all__ = [
-    "GraphEffectsInputs",
-    "GraphEffectsResult",
-    "graph_effects",
-    "ImportedGraph",
-    "neuronpedia_json",
-    "read_neuronpedia",
     "ActiveFeatures",
     "CltProbeInputs",
     "CltProbeResult",
@@ -217,11 +211,14 @@ __all__ = [
     "Fit",
     "FoundTranscoder",
     "FrozenPass",
+    "GraphEffectsInputs",
+    "GraphEffectsResult",
     "GraphInputs",
     "GraphResult",
     "HeadLoadingsInputs",
     "HeadLoadingsResult",
     "Hook",
+    "ImportedGraph",
     "InjectInputs",
     "InjectResult",
     "LocalFolder",
@@ -258,10 +255,12 @@ __all__ = [
     "format_feature_edits",
     "found_transcoders",
     "frozen_pass",
+    "graph_effects",
     "head_loadings",
     "inject",
     "load_transcoder",
     "masked_positions",
+    "neuronpedia_json",
     "open_folder",
     "parse_feature",
     "parse_feature_edits",
@@ -272,6 +271,7 @@ __all__ = [
     "planning_to_candle_mi",
     "prune",
     "read_candle_json",
+    "read_neuronpedia",
     "read_planning",
     "read_routing",
     "read_values",

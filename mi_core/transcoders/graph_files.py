@@ -145,7 +145,7 @@ def _metadata(result: GraphResult, pruned: Pruned, slug: str) -> dict[str, Any]:
 
 
 def _raw(prompt: str, token: Token) -> str:
-    """A token's own characters, its leading space included; what is shown of it where it covers none (BOS)."""
+    """A token's own characters with its leading space; what is shown of it where it covers none (BOS)."""
     own = prompt[token.start : token.end]
     if not own:
         return token.visible

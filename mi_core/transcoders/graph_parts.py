@@ -51,8 +51,8 @@ class Writes:
         columns: per position [write] node index; the number of nodes without logits stands for the remainder.
     """
 
-    vectors: list[Float[Tensor, "write d_model"]]
-    columns: list[Int[Tensor, " write"]]
+    vectors: list[Float[Tensor, "_ d_model"]]
+    columns: list[Int[Tensor, " _"]]
 
 
 @dataclass(eq=False)
