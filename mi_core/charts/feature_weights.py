@@ -107,7 +107,7 @@ def words_by_layer(result: FeatureWeightsResult, *, chosen: int | None = None) -
     return heatmap(
         [Panel("words", "", values, texts=texts, notes=texts)],
         Axis("row", "Rank from both ends", tuple(labels), whole=True),
-        Axis("column", "Target layer", result.columns, names=names),
+        Axis("column", "Target layer", result.columns, names=names, whole=True),
         colours,
         chosen=None if chosen is None else ("words", 0, chosen),
     )

@@ -82,12 +82,15 @@ def decoder_bytes(transcoder: Transcoder) -> int:
 
 def neighbours_cost(transcoder: Transcoder) -> PassCost:
     """What `feature_neighbours` reads."""
-    return PassCost(encoder_bytes(transcoder), decoder_bytes(transcoder))
+    decoders = 0 if decoders_problem(transcoder) else decoder_bytes(transcoder)
+    return PassCost(encoder_bytes(transcoder), decoders)
 
 
-def search_cost(transcoder: Transcoder, side: str, rank_by: str) -> PassCost:
-    """What `word_search` reads; deviations also take a product with a [d_model, d_model] matrix per row."""
+def search_cost(transcoder: Transcoder, side: str, rank_by: str, d_vocab: int) -> PassCost:
+    """What `word_search` reads; deviations take a [d_model, d_model] product per row and per word."""
     encoders = encoder_bytes(transcoder) if side == "reads" else 0
     decoders = decoder_bytes(transcoder) if side == "writes" else 0
     numbers = (encoders + decoders) / FLOAT32
-    return PassCost(encoders, decoders, 2 * numbers * transcoder.d_model * (rank_by == "deviations"))
+    words = d_vocab * transcoder.d_model
+    products = 2 * (numbers + words) * transcoder.d_model if rank_by == "deviations" else 0
+    return PassCost(encoders, decoders, products)

@@ -7,11 +7,12 @@ behind the norm in front of the reader), for a row r
     deviations  = effect / sqrt(r C r)         C = covariance of the x_v over the vocabulary
 
 so that all readings of a row over the vocabulary need never be made.
-Cost: 2 d_vocab d_model^2 operations for C, once; nothing but the mean where deviations are not asked for.
+Cost: 2 d_vocab d_model^2 operations for C, once per model; only the mean where deviations are not asked for.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -25,6 +26,22 @@ from mi_core.transcoders.weights_stream import as_read, reader_gain
 
 Vocabulary = Callable[[], Iterator[Float[Tensor, "token d_model"]]]
 """Makes the directions of all words, in order, in chunks, float64."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spread:
+    """How all words of a vocabulary lie.
+
+    Attributes:
+        mean: over the vocabulary.
+        covariance: over the vocabulary; empty where it was not asked for.
+    """
+
+    mean: Float[Tensor, "d_model"]
+    covariance: Float[Tensor, "d_model *d_model"]
+
+
+_KNOWN: WeakKeyDictionary[LoadedModel, dict[str, Spread]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,18 +102,32 @@ def read_words(model: LoadedModel, transcoder: Transcoder, layer: int) -> Vocabu
     return chunks
 
 
-def words_of(vocabulary: Vocabulary, token_ids: tuple[int, ...], *, spread: bool) -> Words:
-    """Directions and (if asked for) covariance of words, in one pass over the vocabulary."""
-    width = next(vocabulary()).shape[1]
-    total, square = torch.zeros(width).double(), torch.zeros(width, width if spread else 0).double()
+def known_spreads(model: LoadedModel) -> dict[str, Spread]:
+    """Covariances of this model's words that were computed before; they leave with the model."""
+    return _KNOWN.setdefault(model, {})
+
+
+def words_of(vocabulary: Vocabulary, token_ids: tuple[int, ...], spread: Spread) -> Words:
+    """Directions of some words among all words."""
     found: dict[int, Tensor] = {}
     count = 0
     for chunk in vocabulary():
-        total = total.to(chunk) + chunk.sum(0)
-        if spread:
-            square = square.to(chunk) + chunk.T @ chunk
         found |= {t: chunk[t - count] for t in token_ids if count <= t < count + len(chunk)}
         count += len(chunk)
+    directions = torch.stack([found[token] for token in token_ids])
+    return Words(directions - spread.mean, spread.mean, spread.covariance)
+
+
+def spread_of(vocabulary: Vocabulary, *, covariance: bool) -> Spread:
+    """Mean and (if asked for) covariance of all words, in one pass over the vocabulary."""
+    width = next(vocabulary()).shape[1]
+    total = torch.zeros(width).double()
+    square = torch.zeros(width, width if covariance else 0).double()
+    count = 0
+    for chunk in vocabulary():
+        total, square = total.to(chunk) + chunk.sum(0), square.to(chunk)
+        if covariance:
+            square += chunk.T @ chunk
+        count += len(chunk)
     mean = total / count
-    covariance = square / count - torch.outer(mean, mean) if spread else square
-    return Words(torch.stack([found[token] for token in token_ids]) - mean, mean, covariance)
+    return Spread(mean, square / count - torch.outer(mean, mean) if covariance else square)

@@ -27,7 +27,16 @@ from mi_core.transcoders.store import load_transcoder
 from mi_core.transcoders.transcoder import CHUNK_BYTES, Transcoder
 from mi_core.transcoders.weights_best import Best
 from mi_core.transcoders.weights_cost import ABSENT, absent_warning, decoders_problem
-from mi_core.transcoders.words_direction import Vocabulary, Words, read_words, words_of, written_words
+from mi_core.transcoders.words_direction import (
+    Spread,
+    Vocabulary,
+    Words,
+    known_spreads,
+    read_words,
+    spread_of,
+    words_of,
+    written_words,
+)
 from mi_core.transcoders.words_forms import shown, word_forms
 from mi_core.transcoders.words_hits import Hit, read_again
 from mi_core.transcoders.words_inputs import WordSearchInputs
@@ -97,7 +106,8 @@ class _Search:
 
     Attributes:
         vocabulary: of a layer's reader, or of what is written (the same for all layers).
-        words: the same, as directions and covariance; kept by what they depend on.
+        known: what is kept with the model.
+        words: the word as directions, by layer (-1 = the same for all).
         targets: layers that are written (read), the columns of `grid`.
         grid: best score by source and target layer.
         absent: layers whose files are not here, and why.
@@ -110,6 +120,7 @@ class _Search:
     targets: tuple[int, ...]
     grid: Float[np.ndarray, "source target"]
     best: Best
+    known: dict[str, Spread]
     words: dict[int, Words] = field(default_factory=dict)
     searched: int = 0
     absent: dict[int, str] = field(default_factory=dict)
@@ -125,7 +136,8 @@ class _Search:
         else:
             targets, vocabulary = transcoder.layers, lambda layer: read_words(model, transcoder, layer)
         grid = np.full((len(transcoder.layers), len(targets)), np.nan)
-        return cls(transcoder, inputs, forms, vocabulary, targets, grid, Best(CANDIDATES * inputs.count))
+        best = Best(CANDIDATES * inputs.count)
+        return cls(transcoder, inputs, forms, vocabulary, targets, grid, best, known_spreads(model))
 
     def run(self, started: float, on_step: OnWordsStep | None) -> None:
         """Layer by layer."""
@@ -176,9 +188,20 @@ class _Search:
         same = self.inputs.side == "writes" or not _behind_norm(self.transcoder)
         key = -1 if same else layer
         if key not in self.words:
-            spread = self.inputs.rank_by == "deviations"
-            self.words = {key: words_of(self.vocabulary(layer), self.forms, spread=spread)}
+            vocabulary = self.vocabulary(layer)
+            self.words = {key: words_of(vocabulary, self.forms, self._spread(vocabulary, same=same))}
         return self.words[key]
+
+    def _spread(self, vocabulary: Vocabulary, *, same: bool) -> Spread:
+        """How all words lie; what is the same for all layers is kept with the model."""
+        wide = self.inputs.rank_by == "deviations"
+        name = f"{self.inputs.side}{', with covariance' if wide else ''}"
+        if same and name in self.known:
+            return self.known[name]
+        spread = spread_of(vocabulary, covariance=wide)
+        if same:
+            self.known[name] = spread
+        return spread
 
     def _look(self, layer: int, first: int, rows: Tensor) -> None:
         flat = rows.flatten(0, 1)

@@ -97,7 +97,7 @@ def _seconds(about: About, inputs: WordSearchInputs) -> float | None:
         return None
     from mi_core.transcoders.weights_cost import search_cost
 
-    return search_cost(transcoder, inputs.side, inputs.rank_by).seconds
+    return search_cost(transcoder, inputs.side, inputs.rank_by, about.dims.d_vocab).seconds
 
 
 def _draw(result: WordSearchResult) -> None:

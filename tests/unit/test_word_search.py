@@ -21,6 +21,8 @@ from mi_core.transcoders import (
     transcoder,
     word_search,
 )
+from mi_core.transcoders.weights_cost import search_cost
+from mi_core.transcoders.words_direction import known_spreads
 from mi_core.transcoders.words_inputs import RANKS, SIDES, RankBy, Side
 from tests.feature_oracle import all_features, embedding, encoder_of, rows_of, unembedding
 from tests.tiny import hf_model
@@ -147,6 +149,26 @@ def test_copies_of_one_direction_are_listed_once() -> None:
     ]
     assert result.copies[0] == 2
     assert "and 2 more" in result.warnings[0]
+
+
+def test_what_is_kept_with_the_model_changes_nothing() -> None:
+    made = tiny_clt(model_of())
+    first, again = search(made), search(made)
+    known_spreads(model_of()).clear()
+    fresh = search(made)
+    np.testing.assert_array_equal(first.scores, again.scores)
+    np.testing.assert_array_equal(first.scores, fresh.scores)
+    assert len(known_spreads(model_of())) == 1
+    search(made, "reads", "cosine")
+    assert len(known_spreads(model_of())) == 2
+
+
+def test_the_cost_counts_what_is_read() -> None:
+    made = tiny_clt(model_of())
+    plain, wide = (search_cost(made, "writes", by, 97) for by in ("effect", "deviations"))
+    assert (plain.encoder_bytes, plain.decoder_bytes) == (0, 4 * 32 * 12 * 10)
+    assert wide.operations == 2 * 32 * (32 * 120 + 32 * 97)
+    assert plain.seconds < wide.seconds
 
 
 def test_pieces_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
