@@ -21,6 +21,7 @@ MAX_COEFFICIENTS = 200
 MAX_CONTROLS = 100
 MAX_COEFFICIENT = 1e6
 MAX_VECTOR = 131_072
+MAX_FEATURE_VECTOR = 2_000_000
 MAX_PROMPTS = 200
 MAX_CHARACTERS = 100_000
 
@@ -32,17 +33,15 @@ class SteeringInputs:
     Attributes:
         prompt: ends just before its answer.
         source: "prompts" = state of `positive` minus state of `negative`; "sets" = the same of means over two
-            sets; "embedding" or "unembedding" of `token`; "file" = the numbers in `vector`; "feature" = what
-            `feature` writes to each layer.
+            sets; "embedding" or "unembedding" of `token`; "file" = the numbers in `vector`; "feature" = those
+            that a transcoder's feature writes to each layer, in `vector` too.
         positive: the prompt (for "sets": the prompts, one per line) that the vector points to.
         negative: what it points away from, likewise. Empty for "prompts": the prompt itself.
         pool: of each of these prompts the last token's state, or the mean over all its tokens (without the
             beginning-of-sequence token).
         token: text of one token; empty = the answer's, or without an answer the prompt's top token.
-        vector: d_model numbers read from a file.
-        vector_name: the file's name.
-        feature: a transcoder's feature, such as "L5F102".
-        transcoder: the transcoder; "" = the one bundled with the model, else a folder or a Hugging Face id.
+        vector: d_model numbers read from a file; of a feature d_model for every layer, layer after layer.
+        vector_name: the file's name; or which feature it is, a sentence.
         site: what it is added to.
         layer: where; None = the middle layer.
         where: at which tokens of the prompt.
@@ -69,8 +68,6 @@ class SteeringInputs:
     token: str = ""
     vector: tuple[float, ...] = ()
     vector_name: str = ""
-    feature: str = ""
-    transcoder: str = ""
     site: Site = "resid_post"
     layer: int | None = None
     where: Where = "last"
@@ -145,18 +142,14 @@ class SteeringInputs:
                 check_text("token", self.token, 1000)
         elif self.token:
             raise InputError(f"A token does not belong to the source {self.source!r}")
-        if (self.source == "feature") != bool(self.feature):
-            fix = "Name one, such as L5F102"
-            raise InputError("A feature and the source 'feature' belong together", fix=fix)
-        if self.feature or self.transcoder:
-            check_text("feature", self.feature, 100, "Name one, such as L5F102")
-            check_text("transcoder", self.transcoder or " ", 1000)
-        if (self.source == "file") != bool(self.vector):
+        if (self.source in ("file", "feature")) != bool(self.vector):
             raise InputError(
-                "A vector of numbers and the source 'file' belong together", fix="Load a vector file"
+                "A vector of numbers and the sources 'file' and 'feature' belong together",
+                fix="Load a vector file, or take a feature's vector",
             )
-        if self.source == "file":
-            if not 1 <= len(self.vector) <= MAX_VECTOR:
+        if self.vector:
+            limit = MAX_VECTOR if self.source == "file" else MAX_FEATURE_VECTOR
+            if not 1 <= len(self.vector) <= limit:
                 raise InputError(
                     f"The vector has {len(self.vector)} numbers", fix="Load a vector from a file"
                 )

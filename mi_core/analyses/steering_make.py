@@ -38,8 +38,7 @@ def steering_vector(model: LoadedModel, inputs: SteeringInputs) -> SteeringVecto
 
     Raises:
         InputError: a prompt cannot be tokenised, the token is several tokens, the vector has another width or
-            is zero, there is no such feature.
-        TranscoderError: there is no such transcoder, or it does not fit the model.
+            is zero.
         SiteMissing: the model does not have the site.
     """
     if inputs.source in ("prompts", "sets"):
@@ -50,14 +49,22 @@ def steering_vector(model: LoadedModel, inputs: SteeringInputs) -> SteeringVecto
             np.array([numbers], np.float32), "file", f"Read from {inputs.vector_name or 'a file'!r:.200}."
         )
     elif inputs.source == "feature":
-        from mi_core.transcoders import feature_vector  # it uses the analyses, so not at the top
-
-        vector = feature_vector(model, inputs.feature, inputs.transcoder)
+        vector = _of_feature(model, inputs)
     else:
         vector = _of_token(model, inputs)
     if not np.abs(vector.values).max() > 0:
         raise InputError("The steering vector is zero", why=vector.made, fix="Choose two prompts that differ")
     return vector
+
+
+def _of_feature(model: LoadedModel, inputs: SteeringInputs) -> SteeringVector:
+    """A feature's own vector for every layer, as `mi_core.transcoders.feature_vector` made it."""
+    shape = (model.dims.n_layers, model.dims.d_model)
+    if len(inputs.vector) != shape[0] * shape[1]:
+        why = f"it has {len(inputs.vector):,} numbers, {shape[0]} layers of {shape[1]:,} are needed"
+        raise InputError("The feature's vector does not fit this model", why=why)
+    made = inputs.vector_name or "What a transcoder's feature writes."
+    return SteeringVector(np.array(inputs.vector, np.float32).reshape(shape), "feature", made)
 
 
 def _contrast(model: LoadedModel, inputs: SteeringInputs) -> SteeringVector:

@@ -217,6 +217,7 @@ def routing_sweep_chart(result: FeatureRoutingResult, heads: int = 3) -> Spec:
     series += [
         Line(f"L{layer}H{head}", strengths, result.sweep[:, layer, head].tolist())
         for layer, head in result.top_heads[:heads]
+        if np.isfinite(result.sweep[:, layer, head]).any()
     ]
     marks = [(0.0, "baseline")]
     if len(result.controls):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from mi_core.analyses.steering_vector import SteeringVector
 from mi_core.engine import Edit
@@ -41,10 +42,26 @@ class Push:
     def edits(self, positions: Sequence[int] | None, strength: float = 1.0) -> tuple[Edit, ...]:
         """The edits of a strength at some tokens; None = at all of them."""
         at = None if positions is None else tuple(positions)
+        values = self.values(strength)
         return tuple(
-            Edit(self.site, layer, "add", at, value=torch.from_numpy(strength * vector))
-            for layer, vector in zip(self.layers, self.vectors, strict=True)
+            Edit(self.site, layer, "add", at, value=value)
+            for layer, value in zip(self.layers, values, strict=True)
         )
+
+    def edits_at_each(self, positions: Sequence[int], strength: float) -> list[tuple[Edit, ...]]:
+        """The edits at one token after the other; they share their values."""
+        values = self.values(strength)
+        return [
+            tuple(
+                Edit(self.site, layer, "add", (at,), value=value)
+                for layer, value in zip(self.layers, values, strict=True)
+            )
+            for at in positions
+        ]
+
+    def values(self, strength: float) -> list[Float[Tensor, "d_model"]]:
+        """What a strength adds in each layer."""
+        return [torch.from_numpy(strength * vector) for vector in self.vectors]
 
     @property
     def total(self) -> Float[np.ndarray, "d_model"]:
@@ -103,6 +120,9 @@ def push_of(transcoder: Transcoder, weights: Mapping[Feature, float]) -> Push:
 
 def feature_vector(model: LoadedModel, name: str, transcoder: str = "") -> SteeringVector:
     """A feature's decoder rows as a steering vector: of each layer the row that it writes there.
+
+    `SteeringInputs(source="feature", vector=tuple(v.values.ravel().tolist()), vector_name=v.made)` steers by it;
+    the numbers are in the inputs, so a figure made with them can be made again without the transcoder.
 
     Args:
         model: a loaded model.

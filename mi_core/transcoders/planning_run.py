@@ -51,6 +51,7 @@ from mi_core.transcoders.transcoder import Transcoder
 from mi_core.visible import visible_token
 
 OnStep = Callable[[Step[PlanningResult]], None]
+MAX_RUNS = 60_000
 ROWS = 16  # tokens whose pushes are held in memory at once
 
 
@@ -156,7 +157,14 @@ def _variants(setup: _Setup) -> list[Variant]:
     """Doses by position, then parts, draws and rotations by position."""
     runs = [(setup.push, dose) for dose in setup.inputs.doses if dose != 0]
     runs += [(push, setup.inputs.strength) for push in (*setup.parts, *setup.pushes)]
-    return [Variant(push.edits((at,), dose)) for push, dose in runs for at in setup.positions]
+    count = len(runs) * len(setup.positions)
+    if count > MAX_RUNS:
+        why = (
+            f"{len(runs)} pushes at {len(setup.positions):,} tokens are {count:,} runs, at most {MAX_RUNS:,}"
+        )
+        fix = "Name some tokens, or fewer strengths and controls"
+        raise InputError("The experiment is too large", why=why, fix=fix)
+    return [Variant(edits) for push, dose in runs for edits in push.edits_at_each(setup.positions, dose)]
 
 
 def _reader(effects: Effects) -> Callable[[Tensor], dict[str, Tensor]]:

@@ -4,8 +4,9 @@
     head_deltas[layer][head]{layer,head,baseline_attn,steered_attn,delta}  top_heads[20]
     strength_sweep[]{strength,top_head_delta,total_routing_shift}
 
-total_routing_shift = sum over heads of |delta|. The sweep has no numbers by head, so it comes back empty but
-for its checks; the file names neither the suppressed features nor the tokens.
+total_routing_shift = sum over heads of |delta|. The sweep has numbers for all heads together and for the head
+that changes most at the file's strength; the others come back as NaN. The file names neither the suppressed
+features nor the tokens.
 """
 
 import json
@@ -18,7 +19,7 @@ from mi_core.analyses.causal_trace_parts import Check
 from mi_core.errors import InputError
 from mi_core.transcoders.names import parse_feature, parse_features
 from mi_core.transcoders.planning_files import keys_of, list_of, load_object, number_of, text_of, tokens_of
-from mi_core.transcoders.planning_inputs import FeatureRoutingInputs
+from mi_core.transcoders.planning_inputs import MAX_STRENGTHS, FeatureRoutingInputs
 from mi_core.transcoders.routing_result import FeatureRoutingResult
 
 TOP = 20
@@ -38,6 +39,7 @@ def read_routing(data: bytes) -> FeatureRoutingResult:
     record = load_object(data)
     before, after, said = _heads(record)
     feature = parse_feature(text_of(record, "feature"))
+    strengths, tops, totals = _sweep(record)
     position, query = (_whole(record, key) for key in ("planning_site", "output_position"))
     if query < position:
         raise InputError("The file's output position comes before its planning site")
@@ -47,11 +49,14 @@ def read_routing(data: bytes) -> FeatureRoutingResult:
         position=position,
         query=query,
         strength=number_of(record, "strength"),
-        strengths=(),
+        strengths=strengths,
         controls=0,
         transcoder=text_of(record, "clt_repo"),
     )
     change = after - before
+    sweep = np.full((len(strengths), *change.shape), np.nan)
+    layer, head = np.unravel_index(np.abs(change).argmax(), change.shape)
+    sweep[:, layer, head] = tops
     moved = np.flatnonzero(np.abs(change).max(1) > 0)
     first = int(moved[0]) if len(moved) else len(change)
     return FeatureRoutingResult(
@@ -64,7 +69,8 @@ def read_routing(data: bytes) -> FeatureRoutingResult:
         query=query,
         before=before,
         after=after,
-        sweep=np.zeros((0, *before.shape)),
+        sweep=sweep,
+        totals=np.array(totals),
         controls=np.zeros((0, *before.shape)),
         first_layer=first,
         warnings=_warnings(feature.layer, feature.text, first),
@@ -109,11 +115,24 @@ def _heads(record: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return found[0], found[1], found[2]
 
 
+def _sweep(record: Mapping[str, Any]) -> tuple[tuple[float, ...], list[float], list[float]]:
+    """Strengths, ascending; the change of the top head and of all heads together at each."""
+    entries = list_of(record, "strength_sweep", MAX_STRENGTHS)
+    keys = ("strength", "top_head_delta", "total_routing_shift")
+    rows = []
+    for entry in entries:
+        if not isinstance(entry, dict):
+            raise InputError("The file's 'strength_sweep' has an entry that is no object")
+        rows.append([number_of({key: entry.get(key)}, key) for key in keys])
+    rows.sort()
+    return tuple(row[0] for row in rows), [row[1] for row in rows], [row[2] for row in rows]
+
+
 def _checks(record: Mapping[str, Any], change: np.ndarray, said: np.ndarray) -> tuple[Check, ...]:
     """What the file says twice."""
     worst = float(np.abs(said - change).max())
     checks = [Check("delta = steered - baseline for every head", worst <= _NEAR, f"largest gap {worst:.1e}")]
-    sweep = [entry for entry in list_of(record, "strength_sweep") if isinstance(entry, dict)]
+    sweep = list_of(record, "strength_sweep", MAX_STRENGTHS)
     strength = number_of(record, "strength")
     same = [entry for entry in sweep if abs(number_of(entry, "strength") - strength) <= 1e-4 * strength]
     if same:

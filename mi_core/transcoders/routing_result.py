@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA, VERSION = "lantern/feature_routing", 1
-ARRAYS = ("before", "after", "sweep", "controls")
+ARRAYS = ("before", "after", "sweep", "totals", "controls")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +36,7 @@ class FeatureRoutingResult:
         before: share of attention, baseline.
         after: the same at `inputs.strength`.
         sweep: change at every strength of the sweep; NaN where a file does not have it by head.
+        totals: sum of the absolute changes of all heads at every strength of the sweep.
         controls: change at `inputs.strength` of every rotation of the edit.
         first_layer: the first layer that can change.
         warnings: sentences to be read before the figure.
@@ -54,6 +55,7 @@ class FeatureRoutingResult:
     before: Float[np.ndarray, "layer head"]
     after: Float[np.ndarray, "layer head"]
     sweep: Float[np.ndarray, "strength layer head"]
+    totals: Float[np.ndarray, "strength"]
     controls: Float[np.ndarray, "draw layer head"]
     first_layer: int
     warnings: tuple[str, ...] = ()
@@ -65,7 +67,12 @@ class FeatureRoutingResult:
         """Arrays fit each other."""
         shape = self.before.shape
         sweep = (len(self.inputs.strengths), *shape)
-        if self.after.shape != shape or self.sweep.shape != sweep or self.controls.shape[1:] != shape:
+        if (
+            self.totals.shape != sweep[:1]
+            or self.after.shape != shape
+            or self.sweep.shape != sweep
+            or self.controls.shape[1:] != shape
+        ):
             raise ValueError(f"shapes {shape}, {self.after.shape}, {self.sweep.shape}, {self.controls.shape}")
 
     @property
@@ -79,13 +86,8 @@ class FeatureRoutingResult:
         return float(np.abs(self.change).sum())
 
     @property
-    def totals(self) -> Float[np.ndarray, "strength"]:
-        """The same at every strength of the sweep."""
-        return np.abs(self.sweep).sum((1, 2))
-
-    @property
     def control_totals(self) -> Float[np.ndarray, "draw"]:
-        """The same of every rotation of the edit."""
+        """Sum of the absolute changes of all heads, of every rotation of the edit."""
         return np.abs(self.controls).sum((1, 2))
 
     @property
@@ -148,7 +150,7 @@ class FeatureRoutingResult:
             layers, heads = (int(size) for size in record["shape"])
             shapes = {
                 "before": (layers, heads), "after": (layers, heads),
-                "sweep": (len(inputs.strengths), layers, heads),
+                "sweep": (len(inputs.strengths), layers, heads), "totals": (len(inputs.strengths),),
                 "controls": (int(record["n_controls"]), layers, heads),
             }  # fmt: skip
             arrays = {name: decode_array(record[name], "float64", shapes[name], name) for name in ARRAYS}

@@ -82,6 +82,7 @@ def feature_routing(
         before=before,
         after=after,
         sweep=sweep,
+        totals=np.abs(sweep).sum((1, 2)),
         controls=controls,
         first_layer=_first_layer(push),
         warnings=(*prompt_warnings(prompt, model.tokenizer), *transcoder.warnings),

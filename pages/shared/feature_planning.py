@@ -9,14 +9,20 @@ import streamlit as st
 from mi_core.errors import InputError
 from mi_core.transcoders.planning_inputs import PlanningInputs
 from mi_core.transcoders.planning_pick import PlanningPickInputs
-from pages.shared.feature_planning_controls import draw_lists, draw_presets, draw_settings, use_picked
+from pages.shared.feature_planning_controls import (
+    draw_handover,
+    draw_lists,
+    draw_presets,
+    draw_settings,
+    use_picked,
+)
 from pages.shared.feature_planning_files import draw_files
 from pages.shared.feature_planning_text import PLANNING_FORMULA
 from pages.shared.feature_routing import draw_routing
 from pages.shared.features_page import FeaturesAsked, choose_feature, features_asked
 from pages.shared.figure_card import figure_card
 from pages.shared.instant import draw_warnings, instant, pass_seconds
-from pages.shared.steering_controls import parse_doses
+from pages.shared.steering_controls import parse_doses, parse_positions
 from pages.shared.text import plain
 
 if TYPE_CHECKING:
@@ -53,7 +59,7 @@ def _draw_run(asked: FeaturesAsked) -> None:
     if inputs is None or asked.asked.about is None:
         return
     tokens = 0 if asked.asked.tokens is None else len(asked.asked.tokens)
-    runs = tokens * (len(inputs.doses) + 2 * inputs.controls)
+    runs = (len(inputs.positions) or tokens) * (len(inputs.doses) + 2 * inputs.controls)
     result: PlanningResult | None = instant(
         "planning", inputs, _run, "Planning", about=asked.asked.about,
         seconds=pass_seconds(asked.asked, passes=6.0 + SHARE * runs),
@@ -61,6 +67,7 @@ def _draw_run(asked: FeaturesAsked) -> None:
     if result is not None:
         draw_warnings(result)
         draw_figures(result)
+        draw_handover(result)
         draw_routing(asked, result)
 
 
@@ -122,6 +129,7 @@ def _pick(
 
 def _inputs(asked: FeaturesAsked, inject: str, suppress: str) -> PlanningInputs:
     state = st.session_state
+    named = state["planning_positions"].strip()
     return PlanningInputs(
         prompt=asked.asked.prompt,
         inject=inject,
@@ -130,6 +138,7 @@ def _inputs(asked: FeaturesAsked, inject: str, suppress: str) -> PlanningInputs:
         distractor=state["distractor"] or None,
         strength=float(state["planning_strength"]),
         strengths=parse_doses(state["planning_strengths"]),
+        positions=tuple(sorted(parse_positions(named))) if named else (),
         controls=state["planning_controls"],
         seed=state["planning_seed"],
         transcoder=asked.transcoder,

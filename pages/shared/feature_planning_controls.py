@@ -10,12 +10,13 @@ from mi_core.transcoders.planning_inputs import MAX_CONTROLS, MAX_STRENGTH
 from mi_core.transcoders.planning_pick import MAX_COUNT
 from mi_core.transcoders.planning_presets import PRESETS
 from pages.shared.feature_planning_fields import METRICS, SOURCES
-from pages.shared.features_fields import TRANSCODER
+from pages.shared.features_fields import TABS, TRANSCODER
 from pages.shared.session import chosen_about
 from pages.shared.text import code, plain
 
 if TYPE_CHECKING:
     from mi_core.transcoders.planning_pick import PlanningPickResult
+    from mi_core.transcoders.planning_result import PlanningResult
 
 CHOSEN = "_planning_preset"
 
@@ -93,7 +94,11 @@ def draw_settings() -> None:
             "Strength", -MAX_STRENGTH, MAX_STRENGTH, key="planning_strength", width=130, format="%g",
             help="How many times the features' decoder rows are added; 1 = an activation of 1.",
         )  # fmt: skip
-        st.text_input("Strengths of the grid", key="planning_strengths", width=250)
+        st.text_input("Strengths of the grid", key="planning_strengths", width=230)
+        st.text_input(
+            "Tokens", key="planning_positions", placeholder="all", width=110,
+            help="Positions at which the push is tried, one at a time, such as 3, 4, 7.",
+        )  # fmt: skip
         st.number_input(
             "Random draws", 0, MAX_CONTROLS, key="planning_controls", width=130,
             help="So many random features, and so many random rotations of the push.",
@@ -129,3 +134,41 @@ def _keep(inject: str, suppress: str) -> None:
     state = st.session_state
     state["planning_source"] = "named"
     state["planning_inject"], state["planning_suppress"] = inject, suppress
+
+
+def draw_handover(result: PlanningResult) -> None:
+    """The same push in the tabs that go on from it."""
+    at = result.positions[result.best] if result.best >= 0 else result.output
+    with st.container(horizontal=True, gap="small", key="planning_handover"):
+        st.button(
+            f"Intervene with these at token {at}", icon=":material/tune:", key="planning_to_inject",
+            on_click=_intervene, args=(result, at),
+            help="Adds the push to the list of the tab Intervene, at the token where it acts most.",
+        )  # fmt: skip
+        st.button(
+            "Steer a text with these", icon=":material/explore:", key="planning_to_steer",
+            on_click=_steer, args=(result,), help="Takes the push to the tab Steer.",
+        )  # fmt: skip
+
+
+def _intervene(result: PlanningResult, at: int) -> None:
+    """A callback: pieces for the list of feature edits."""
+    from pages.shared.feature_inject_list import add
+
+    add(
+        *(_piece(feature.text, weight, result, f"@{at}") for feature, weight in result.inputs.weights.items())
+    )
+    st.session_state["features_tabs"] = TABS["inject"]
+
+
+def _steer(result: PlanningResult) -> None:
+    """A callback: the pushes of the tab Steer."""
+    pieces = (_piece(feature.text, weight, result) for feature, weight in result.inputs.weights.items())
+    st.session_state["steer_features"] = ", ".join(pieces)
+    st.session_state["features_tabs"] = TABS["steer"]
+
+
+def _piece(name: str, weight: float, result: PlanningResult, where: str = "") -> str:
+    """A push as the grammar of feature edits writes it."""
+    up = weight * result.inputs.strength
+    return f"{name}{where}:add={up:g}" if up > 0 else f"{name}{where}:suppress={-up:g}"

@@ -26,6 +26,7 @@ FIELDS = [
     link.number("planning_share", "fp_share", 0.25, 0.0, 1.0),
     link.number("planning_strength", "fp_s", 10.0, -MAX_STRENGTH, MAX_STRENGTH),
     link.text("planning_strengths", "fp_grid", listed(STRENGTHS), limit=2000),
+    link.text("planning_positions", "fp_pos", "", limit=2000),
     link.number("planning_controls", "fp_n", 10, 0, MAX_CONTROLS, whole=True),
     link.number("planning_seed", "fp_seed", 0, 0, 2**31 - 1, whole=True),
     link.choice("planning_metric", "fp_hp", "probability", METRICS),

@@ -9,11 +9,14 @@ import streamlit as st
 
 from mi_core.analyses.steering_inputs import MAX_COEFFICIENT, MAX_CONTROLS, SteeringInputs
 from mi_core.errors import InputError
+from pages.shared.instant import instant
 from pages.shared.selection import selection
 from pages.shared.steering_fields import EXAMPLE, METRICS, POOLS, QUERIES, SITES, SOURCES, WHERES
 from pages.shared.text import plain
 
 if TYPE_CHECKING:
+    from mi_core.analyses.steering_vector import SteeringVector
+    from mi_core.model.model import LoadedModel
     from pages.shared.hub import About
     from pages.shared.instant import Asked
 
@@ -89,6 +92,26 @@ def _draw_source(about: About) -> None:
             "Token", key="steering_token", placeholder="the answer", width=240,
             help="A single token; a space before a word belongs to it. Empty: the answer.",
         )  # fmt: skip
+
+
+def _feature_vector(asked: Asked) -> SteeringVector | None:
+    """The rows of the named or selected feature, read on the worker thread; None while they are not here."""
+    state = st.session_state
+    named = state["steering_feature"].strip() or _selected_feature()
+    if not named or asked.about is None:
+        st.info("Name a feature, such as `L5F102`.", icon=":material/edit:")
+        return None
+    return instant(
+        "steering_feature", (named, state["feature_transcoder"]), _read_feature, "The feature's vector",
+        about=asked.about,
+    )  # fmt: skip
+
+
+def _read_feature(model: LoadedModel, inputs: tuple[str, str], *, on_step: Any) -> SteeringVector:
+    """Runs on the worker thread."""
+    from mi_core.transcoders import feature_vector
+
+    return feature_vector(model, *inputs)
 
 
 def _selected_feature() -> str:
@@ -180,10 +203,10 @@ def wanted(asked: Asked, *, layer: bool = True) -> SteeringInputs | None:
             return None
         fields |= {"vector_name": state[FILE][0], "vector": state[FILE][1]}
     elif source == "feature":
-        named = state["steering_feature"].strip() or _selected_feature()
-        if not named:
+        vector = _feature_vector(asked)
+        if vector is None:
             return None
-        fields |= {"feature": named, "transcoder": state["feature_transcoder"]}
+        fields |= {"vector_name": vector.made, "vector": tuple(vector.values.ravel().astype(float).tolist())}
     else:
         fields["token"] = state["steering_token"]
     if source in ("sets", "prompts"):

@@ -83,6 +83,22 @@ def test_a_preset_picks_its_features_and_fills_everything(frame: Callable[..., A
     assert session.session_state["planning_inject"] == result.inputs.inject
 
 
+def test_a_push_goes_on_to_the_other_tabs(frame: Callable[..., AppTest]) -> None:
+    link = {"fp_up": "L0F5", "fp_down": "L2F9", "fp_s": "4", "fp_n": "0", "target": " Rome"}
+    session = opened(frame, "planning", **link)
+    result = session.session_state["_run_planning"].result
+    at = result.positions[result.best]
+    session.button(key="planning_to_inject").click().run()
+    listed = session.session_state["feature_edits"].replace(" ", "")
+    assert listed == f"L2F9@{at}:suppress=4,L0F5@{at}:add=4"
+    assert session.session_state["features_tabs"] == "Intervene"
+    session = opened(frame, "planning", **link)
+    session.button(key="planning_to_steer").click().run()
+    assert session.session_state["steer_features"] == "L2F9:suppress=4, L0F5:add=4"
+    settle(session, "feature_generation")
+    assert not session.exception
+
+
 def test_a_preset_of_another_model_says_so(frame: Callable[..., AppTest]) -> None:
     session = opened(frame)
     session.selectbox(key="_planning_preset").select("llama-524k").run()
@@ -173,9 +189,11 @@ def test_the_steering_page_takes_a_feature(frame: Callable[..., AppTest]) -> Non
     session = frame(
         "steering", prompt=PROMPT, target=" Rome", st_from="feature", st_feat="L0F5", st_layer="2"
     )
+    settle(session, "steering_feature")
+    session.run()
     settle(session, "steering_dose")
     session.run()
     assert_sound(session)
     result = session.session_state["_run_steering_dose"].result
-    assert result.inputs.feature == "L0F5"
+    assert result.inputs.source == "feature"
     assert "L0F5" in result.made

@@ -133,17 +133,15 @@ def test_a_features_rows_are_the_vector_layer_by_layer() -> None:
     assert "L1F3" in vector.made
 
 
+def steering(model, name: str, **fields) -> SteeringInputs:
+    vector = feature_vector(model, name)
+    numbers = tuple(vector.values.ravel().astype(float).tolist())
+    return SteeringInputs(PROMPT, source="feature", vector=numbers, vector_name=vector.made, **fields)
+
+
 def test_the_steering_page_takes_it() -> None:
     model, transcoder = prepared("llama")
-    inputs = SteeringInputs(
-        PROMPT,
-        source="feature",
-        feature="L1F3",
-        layer=2,
-        answer=" Paris",
-        coefficients=(0.0, 2.0),
-        controls=1,
-    )
+    inputs = steering(model, "L1F3", layer=2, answer=" Paris", coefficients=(0.0, 2.0), controls=1)
     assert SteeringInputs.from_dict(inputs.to_dict()) == inputs
     result = steering_dose(model, inputs)
     ids = model.tokenizer(PROMPT, return_tensors="pt")["input_ids"]
@@ -168,9 +166,9 @@ def test_steering_refuses_a_feature_that_is_not_there_or_writes_nothing() -> Non
     model, _ = prepared("llama")
     with pytest.raises(InputError, match="belong together"):
         SteeringInputs(PROMPT, source="feature")
-    with pytest.raises(InputError, match="belong together"):
-        SteeringInputs(PROMPT, source="unembedding", feature="L1F3")
+    with pytest.raises(InputError, match="does not fit this model"):
+        steering_dose(model, SteeringInputs(PROMPT, source="feature", vector=(1.0, 2.0)))
     with pytest.raises(InputError, match="zero at layer 0"):
-        steering_dose(model, SteeringInputs(PROMPT, source="feature", feature="L1F3", layer=0))
+        steering_dose(model, steering(model, "L1F3", layer=0))
     with pytest.raises(InputError, match="names no feature"):
-        steering_dose(model, SteeringInputs(PROMPT, source="feature", feature="hello"))
+        feature_vector(model, "hello")

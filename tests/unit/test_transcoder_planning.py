@@ -319,6 +319,12 @@ def test_what_the_model_does_not_have_is_told(fields: dict, said: str) -> None:
         planning(prepared("llama")[0], replace(INPUTS, **fields))
 
 
+def test_an_endless_experiment_is_refused_before_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mi_core.transcoders.planning_run.MAX_RUNS", 10)
+    with pytest.raises(InputError, match="too large"):
+        planning(prepared("llama")[0], INPUTS)
+
+
 def test_one_token_and_half_precision() -> None:
     model, _ = prepared("llama")
     alone = planning(model, replace(INPUTS, prompt="France", controls=1))

@@ -111,12 +111,18 @@ def test_routing_is_read_and_unnamed_features_are_told() -> None:
     result = read_routing(encoded(ROUTING))
     assert result.total == 0.1875
     assert result.first_layer == 3
+    assert result.totals.tolist() == [0.1875]
+    assert result.sweep[0, 3, 0] == 0.125
+    assert np.isnan(result.sweep[0, 3, 1])
     assert all(check.passed for check in result.checks)
     assert not any("other features" in warning for warning in result.warnings)
     assert FeatureRoutingResult.from_json(result.to_json()).to_json() == result.to_json()
     late = read_routing(encoded({**ROUTING, "feature": "L3:7"}))
     assert any("does not name" in warning for warning in late.warnings)
-    wrong = {**ROUTING, "strength_sweep": [{"strength": 10.0, "total_routing_shift": 0.2}]}
+    wrong = {
+        **ROUTING,
+        "strength_sweep": [{"strength": 10.0, "top_head_delta": 0.125, "total_routing_shift": 0.2}],
+    }
     assert not all(check.passed for check in read_routing(encoded(wrong)).checks)
 
 
@@ -132,7 +138,9 @@ def test_figures_of_files_stand() -> None:
         figure = figures.sweep_figure(read_planning(encoded(record)), "probability")
         assert "candle-mi" in figure.caption
         assert not figure.recipe
-    assert "candle-mi" in figures.routing_figure(read_routing(encoded(ROUTING))).caption
+    routing = read_routing(encoded(ROUTING))
+    assert "candle-mi" in figures.routing_figure(routing).caption
+    assert len(figures.routing_sweep_figure(routing).spec["datasets"]["points"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -205,4 +213,6 @@ def test_the_published_files_are_consistent() -> None:
     routing = read_routing((DATA / "attention_routing/gemma-2-2b-426k.json").read_bytes())
     assert routing.total == pytest.approx(0.191236, abs=1e-6)
     assert routing.first_layer == 17
+    assert len(routing.totals) == 12
+    assert routing.sweep[5, 21, 5] == pytest.approx(routing.change[21, 5], abs=1e-6)
     assert any("does not name" in warning for warning in routing.warnings)
