@@ -142,12 +142,12 @@ def _corpus(result: FeatureCorpusResult) -> str:
 
 def _text_caption(result: FeatureTextResult) -> str:
     where = {"you": "as asked for", "corpus": "the largest of the corpus", "text": "the largest of this text"}
+    ends = f"; the scale ends at {number(result.bound)}, {where[result.bound_from]}" if result.bound else ""
     beyond = f" {result.clipped} tokens lie beyond it." if result.clipped else ""
     return " ".join(
         [
-            f"Activation of {result.inputs.feature} of {legible(result.transcoder)} at every token; active "
-            f"at {result.active} of {len(result.tokens) - result.first}. 0 (white) = not active; the scale "
-            f"ends at {number(result.bound)}, {where.get(result.bound_from, result.bound_from)}.{beyond} "
+            f"Activation of {result.inputs.feature} of {legible(result.transcoder)} at every token; active at "
+            f"{result.active} of {len(result.tokens) - result.first}. 0 (white) = not active{ends}.{beyond} "
             "Grey: does not count.",
             model_sentence(result.provenance),
         ]

@@ -48,7 +48,8 @@ def trims(inputs: CorpusPassInputs) -> list[Trim]:
     top, per_group, around = inputs.top, inputs.per_group, inputs.around
     steps = [
         (top, per_group, around), (top, per_group, 32), (top, per_group, 16), (top, per_group, 12),
-        (top, 2, 12), (10, 2, 10), (10, 1, 10), (8, 1, 10), (8, 1, 8), (6, 1, 8), (5, 1, 6), (5, 0, 6), (4, 0, 5), (3, 0, 5), (2, 0, 4), (1, 0, 3), (1, 0, 1),
+        (top, 2, 12), (10, 2, 10), (10, 1, 10), (8, 1, 10), (8, 1, 8), (6, 1, 8), (5, 1, 6),
+        (5, 0, 6), (4, 0, 5), (3, 0, 5), (2, 0, 4), (1, 0, 3), (1, 0, 1),
     ]  # fmt: skip
     made = [Trim(min(top, a), min(per_group, b), min(around, c)) for a, b, c in steps]
     return list(dict.fromkeys(made))

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from mi_core.transcoders.corpus_inputs import CorpusPassInputs
-from pages.shared import running
 from pages.shared.instant import draw_warnings, instant
-from pages.shared.text import plain
 
 if TYPE_CHECKING:
     from mi_core.model.model import LoadedModel
@@ -37,13 +35,6 @@ def draw_pass(asked: FeaturesAsked) -> None:
     st.code(command, language="bash")
     if result is not None:
         draw_warnings(result)
-        running.forget("feature_corpus")
-        if not result.cancelled:
-            st.success(
-                f"{result.n_tokens:,} tokens read; the files are in {plain(result.folder)}.",
-                icon=":material/check:",
-            )
-            st.button("Show the feature", icon=":material/refresh:", key="feature_files_made")
 
 
 def _run(model: LoadedModel, inputs: CorpusPassInputs, *, on_step: Any) -> CorpusPassResult:
