@@ -87,6 +87,7 @@ def test_requirements_are_what_the_code_imports() -> None:
     by_others = {  # what brings them
         "starlette": "streamlit",
         "tokenizers": "transformers",
+        "yaml": "transformers",
         "httpx": "huggingface_hub",
         "httpx2": "huggingface_hub",
         "tqdm": "huggingface_hub",
