@@ -15,7 +15,7 @@ edits that depend on the activation, encoding of the prompt twice for the other 
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,18 +25,17 @@ from torch import Tensor
 from mi_core.analyses.attribution_result import ReadToken
 from mi_core.analyses.causal_trace_result import Step
 from mi_core.answers import AnswerChoice, answer_warnings, choose_answer
-from mi_core.engine import observe
 from mi_core.errors import InputError
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
 from mi_core.tokens import TokenizedPrompt, tokenize, visible_token
-from mi_core.transcoders.corpus_density import fitting_summary
 from mi_core.transcoders.encode import masked_positions
 from mi_core.transcoders.feature_edits import FeatureEdit, parse_feature_edits
 from mi_core.transcoders.feature_edits_compile import Compiled, activations_at, compile_feature_edits
 from mi_core.transcoders.inject_checks import inject_checks, inject_warnings
 from mi_core.transcoders.inject_continue import continue_edited, continue_plainly, room
 from mi_core.transcoders.inject_inputs import InjectInputs
+from mi_core.transcoders.inject_numbers import corpus_largest, divergence, push_norms, ranks_of, top_tokens
 from mi_core.transcoders.inject_others import Others, nothing, other_features
 from mi_core.transcoders.inject_passes import Looked, frozen_prior, look, push_frozen
 from mi_core.transcoders.inject_result import InjectResult
@@ -213,8 +212,9 @@ def _result(
     target, distractor = _read_tokens(model, asked, baseline.logits)
     read = [target.id, *([] if distractor is None else [distractor.id])]
     numbers = logits.log_softmax(-1)
-    top = _top(logits, asked.inputs.top)
-    pushed, largest = _push_norms(model, asked), _largest(asked)
+    top = top_tokens(logits, asked.inputs.top)
+    pushed = push_norms(model, asked.prompt.ids, asked.compiled)
+    largest = corpus_largest(asked.transcoder, asked.compiled)
     # What an edit was sized for is what it found; a check compares it with the edited run.
     present = np.where(np.isnan(asked.compiled.present), found, asked.compiled.present)
     placed, shown = asked.compiled.placed, [*top.tolist(), *continued[0], *continued[1]]
@@ -229,11 +229,11 @@ def _result(
         edits=tuple(edit.text for edit in asked.edits),
         logits=logits[:, read].numpy(),
         log_probabilities=numbers[:, read].numpy(),
-        ranks=_ranks(logits, read),
-        kl=_divergence(numbers),
+        ranks=ranks_of(logits, read),
+        kl=divergence(numbers),
         top_ids=top.numpy(),
         top_probabilities=numbers[:, top].exp().numpy(),
-        top_ranks=_ranks(logits, top.tolist()),
+        top_ranks=ranks_of(logits, top.tolist()),
         edited_pieces=_whole(one.piece for one in placed),
         edited_layers=_whole(one.at.layer for one in placed),
         edited_positions=_whole(one.at.position for one in placed),
@@ -272,42 +272,6 @@ def _whole(values: Iterable[int]) -> np.ndarray:
     return np.array(list(values), dtype=np.int64)
 
 
-def _largest(asked: _Asked) -> np.ndarray:
-    """[edited] largest activation of each feature in the corpus; NaN where no corpus pass was made."""
-    try:
-        summary = fitting_summary(asked.transcoder) if asked.edits else None
-    except InputError:  # damaged features files are told where they are shown; here they only are not known
-        summary = None
-    known = {} if summary is None else summary.largest
-    found = [
-        float(known[one.at.layer][one.at.index]) if one.at.layer in known else np.nan
-        for one in asked.compiled.placed
-    ]
-    return np.array(found, dtype=np.float64)
-
-
-def _push_norms(model: LoadedModel, asked: _Asked) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """[target, token] lengths of what is added at a layer, of its sum up to it, of the stream after it."""
-    compiled = asked.compiled
-    targets, positions = sorted(compiled.deltas), list(compiled.positions)
-    if not targets:
-        return np.zeros((0, 0)), np.zeros((0, 0)), np.zeros((0, 0))
-    added = torch.stack([compiled.deltas[target] for target in targets]).cpu().double()
-    seen = observe(model, asked.prompt.ids, ("resid_post",))
-    stream = torch.stack([seen["resid_post", target][positions].cpu().double() for target in targets])
-    added_norms, sum_norms, stream_norms = (
-        part.norm(dim=-1).numpy() for part in (added, added.cumsum(0), stream)
-    )
-    return added_norms, sum_norms, stream_norms
-
-
-def _top(logits: Tensor, count: int) -> Tensor:
-    """Tokens among the `count` most probable of either run, by their larger probability."""
-    found = {token for run in logits for token in run.argsort(descending=True, stable=True)[:count].tolist()}
-    best = logits.softmax(-1).amax(0)
-    return torch.tensor(sorted(found, key=lambda token: (-float(best[token]), token)), dtype=torch.long)
-
-
 def _read_tokens(model: LoadedModel, asked: _Asked, baseline: Tensor) -> tuple[ReadToken, ReadToken | None]:
     if asked.answer is None:
         token = int(baseline.argmax())
@@ -324,20 +288,6 @@ def _read_tokens(model: LoadedModel, asked: _Asked, baseline: Tensor) -> tuple[R
             fix="Choose another distractor",
         )
     return target, distractor
-
-
-def _ranks(logits: Tensor, read: Sequence[int]) -> np.ndarray:
-    return np.array([[1 + int((run > run[token]).sum()) for token in read] for run in logits], dtype=np.int64)
-
-
-def _divergence(numbers: Tensor) -> float:
-    """KL of the first from the second row of log-probabilities [2, d_vocab], float64.
-
-    A token that the baseline excludes (a logit of -inf) adds nothing; rounding below zero is zero.
-    """
-    first, second = numbers
-    terms = torch.where(first == -torch.inf, torch.zeros_like(first), first.exp() * (first - second))
-    return max(0.0, float(terms.sum()))
 
 
 def _answer_warnings(asked: _Asked) -> tuple[str, ...]:
