@@ -1,6 +1,7 @@
 """Transcoders in the Hugging Face cache, told from file names: no network, no torch, nothing is opened."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from mi_core.model.hub_cache import hub_cache, name_of, snapshots, subfolders
@@ -23,7 +24,7 @@ def cached_transcoders(cache: Path | None = None) -> tuple[str, ...]:
 def stamp(folder: Path) -> tuple[int, int]:
     """A number of files and their newest change: it differs when a folder has changed."""
     try:
-        times = [path.stat().st_mtime_ns for path in _files(folder, 0)]
+        times = [path.stat().st_mtime_ns for path in islice(_files(folder, 0), MAX_FILES)]
     except OSError:
         return 0, 0
     return len(times), max(times, default=0)
@@ -31,7 +32,7 @@ def stamp(folder: Path) -> tuple[int, int]:
 
 def names_in(folder: Path) -> tuple[str, ...]:
     """Paths of the files below a folder, to a small depth."""
-    return tuple(path.relative_to(folder).as_posix() for path in _files(folder, 0))
+    return tuple(path.relative_to(folder).as_posix() for path in islice(_files(folder, 0), MAX_FILES))
 
 
 def _files(folder: Path, depth: int) -> Iterator[Path]:

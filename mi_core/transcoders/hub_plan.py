@@ -56,6 +56,11 @@ class Plan:
         """All files."""
         return tuple(use for part in self.parts for use in part.uses)
 
+    @property
+    def files_here(self) -> int:
+        """How many of them are on this machine."""
+        return sum(one.here for one in self.uses)
+
     def bytes(self, kind: Use, layers: Sequence[int] | None = None, *, missing: bool = False) -> int:
         """Size of the files of a use, in bytes.
 

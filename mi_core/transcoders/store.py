@@ -4,6 +4,7 @@ They are beside the model (`transcoders/NAME/`), in a folder, or in the Hugging 
 transcoder stays with its model (`model.transcoders`), the last `KEPT` of them.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING
 from mi_core.errors import ModelError
 from mi_core.model.discovery import find
 from mi_core.transcoders.formats_names import looks_like_transcoder
-from mi_core.transcoders.hub_cached import names_in
+from mi_core.transcoders.hub_cached import names_in, stamp
+from mi_core.transcoders.hub_plan import known_plan
+from mi_core.transcoders.hub_reference import is_reference, parse_reference
 
 if TYPE_CHECKING:
     from mi_core.model.model import LoadedModel
@@ -63,6 +66,27 @@ def found_transcoders(spec: "ModelSpec | None") -> tuple[FoundTranscoder, ...]:
 def _bytes(folder: Path, names: tuple[str, ...]) -> int:
     """Size of the weights."""
     return sum((folder / name).stat().st_size for name in names if name.endswith((".safetensors", ".npz")))
+
+
+def stamp_of(name: str, spec: "ModelSpec | None") -> Hashable:
+    """Something that differs when the files of a transcoder do; None where there is none.
+
+    Cheap and without torch: a result is only that of a question as long as this stays the same.
+
+    Args:
+        name: as in `load_transcoder`.
+        spec: the model.
+    """
+    beside = found_transcoders(spec)
+    folder = next((Path(one.folder) for one in beside if one.name == name or not name), None)
+    if folder is None and name and Path(name).expanduser().is_dir():
+        folder = Path(name).expanduser()
+    if folder is not None:
+        return stamp(folder)
+    if not name or not is_reference(name):
+        return None
+    plan = known_plan(parse_reference(name))
+    return None if plan is None else (plan.listing.commit, plan.listing.by_range, plan.files_here)
 
 
 def load_transcoder(model: "LoadedModel", name: str = "") -> "Transcoder":

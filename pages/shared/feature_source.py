@@ -10,11 +10,11 @@ import streamlit as st
 
 from mi_core.errors import TranscoderError
 from mi_core.model.progress import format_bytes
-from mi_core.transcoders.hub_cached import cached_transcoders, stamp
+from mi_core.transcoders.hub_cached import cached_transcoders
 from mi_core.transcoders.hub_reference import is_reference
-from mi_core.transcoders.store import beside_folder, found_transcoders
+from mi_core.transcoders.store import found_transcoders, stamp_of
 from pages.shared import running
-from pages.shared.feature_source_hub import draw_hub, hub_stamp
+from pages.shared.feature_source_hub import draw_hub
 from pages.shared.features_fields import TRANSCODER
 from pages.shared.instant import Asked, draw_warnings, instant
 from pages.shared.text import code, plain
@@ -107,23 +107,13 @@ def _checked(asked: Asked, about: About, name: str) -> TranscoderCheckResult | N
         asked.bos,  # type: ignore[arg-type]  # one of the header's three words
     )
     # The files are part of the question: the same name can hold more, or other numbers, a moment later.
-    return instant(SLOT, (inputs, _stamp(name, about.spec)), _check, "Transcoder", about=about)
+    return instant(SLOT, (inputs, stamp_of(name, about.spec)), _check, "Transcoder", about=about)
 
 
 def _check(model: LoadedModel, asked: tuple[Any, Hashable], *, on_step: Any) -> TranscoderCheckResult:
     from mi_core.transcoders.formats_check import transcoder_check
 
     return transcoder_check(model, asked[0], on_step=on_step)
-
-
-def _stamp(name: str, spec: ModelSpec) -> Hashable:
-    """Something that differs when the transcoder's files do."""
-    found = found_transcoders(spec)
-    folder = next((Path(one.folder) for one in found if one.name == name or not name), None)
-    if folder is None and name and not Path(name).expanduser().is_dir() and is_reference(name):
-        return hub_stamp(name)
-    folder = folder or (Path(name).expanduser() if name else beside_folder(spec))
-    return None if folder is None else stamp(folder)
 
 
 def _draw_offer(name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -28,14 +28,6 @@ _FETCHED: dict[Use, str] = {
     "decoder": "decoders",
     "examples": "examples",
 }
-
-
-def hub_stamp(name: str) -> Hashable:
-    """Something that differs when more of the repository is here, or may be read by range."""
-    plan = known_plan(parse_reference(name))
-    if plan is None:
-        return None
-    return plan.listing.commit, plan.listing.by_range, sum(one.here for one in plan.uses)
 
 
 def draw_hub(name: str) -> None:
