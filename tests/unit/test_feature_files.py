@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,12 @@ from mi_core.transcoders.feature_files_record import (
     unpack_record,
 )
 from mi_core.transcoders.folder import LocalFolder
+from mi_core.transcoders.hub_folder import HubFolder
+from mi_core.transcoders.hub_listing import ask_listing
+from mi_core.transcoders.hub_reference import parse_reference
 from mi_core.visible import piece_reader
 from tests.corpus_oracle import TEXT, worded, write_as_others
+from tests.range_hub import serve
 
 EXAMPLE = {
     "tokens": ["The", " capital", " of", " France"],
@@ -118,6 +123,33 @@ def test_a_repository_is_read_through_the_same_door(tmp_path):
     assert record.index == 1
     assert place.whole("none.json") is None
     assert len(place.part("part0.bin", 0, 10**9)) == (tmp_path / "features" / "part0.bin").stat().st_size
+
+
+def test_a_record_of_the_hub_costs_its_own_bytes(tmp_path):
+    written = write_as_others(tmp_path / "f", {0: [others(index=i) for i in range(300)]}, as_list=False)
+    held = {f"sub/features/{file.name}": file.read_bytes() for file in written.iterdir()}
+    with serve() as hub:
+        hub.repos["user/repo"] = held
+        reference = parse_reference("user/repo/sub")
+        listing = replace(ask_listing(reference, endpoint=hub.address), by_range=True)
+        folder = HubFolder(reference, listing, tmp_path / "cache", hub.address, tmp_path / "ranges")
+        files = open_feature_files(FolderPlace(folder))
+        assert files is not None
+        before = hub.sent
+        record = files.record(0, 123)
+        assert record is not None
+        assert record.index == 123
+        where = files.layers[0].offsets
+        assert hub.asked[-1] == f"GET sub/features/part0.bin bytes={where[123]}-{where[124] - 1}"
+        assert hub.sent - before == where[124] - where[123] < 500
+        again = open_feature_files(
+            FolderPlace(HubFolder(reference, listing, tmp_path / "cache", hub.address, tmp_path / "ranges"))
+        )
+        assert again is not None
+        assert again.record(0, 123) == record
+        assert hub.sent - before < 500, "kept on disk"
+        closed = HubFolder(reference, replace(listing, by_range=False), tmp_path / "cache", hub.address)
+        assert open_feature_files(FolderPlace(closed)) is None, "nothing is fetched before it is allowed"
 
 
 # --- hostile ones ---
