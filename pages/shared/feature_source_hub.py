@@ -14,7 +14,7 @@ from mi_core.transcoders.hub_plan import Plan, allow_rows, ask_plan, fetch_plan,
 from mi_core.transcoders.hub_reference import parse_reference
 from pages.shared import running
 from pages.shared.boundary import draw_failure, show_error
-from pages.shared.session import chosen_spec, hub, waiter
+from pages.shared.session import chosen_spec, downloads, waiter
 from pages.shared.text import code, plain
 
 if TYPE_CHECKING:
@@ -139,13 +139,13 @@ def _allow(plan: Plan, allowed: bool) -> None:
 
 
 def _fetch(plan: Plan, use: Use, layers: tuple[int, ...] | None) -> None:
-    """Begin a download; it runs where models load, so nothing else is computed meanwhile."""
+    """Begin a download; it has a worker of its own, so that runs go on meanwhile."""
 
     def work(job: Job) -> None:
         fetch_plan(plan, (use,), layers, on_phase=_reporter(job))
 
     key = ("fetch transcoder", plan.reference, plan.listing.commit, use, layers)
-    job = hub().worker.submit(key, waiter(), work, f"Fetch {plan.reference.repo}")
+    job = downloads().submit(key, waiter(), work, f"Fetch {plan.reference.repo}")
     running.begin(SLOT, chosen_spec(), key, job)
 
 

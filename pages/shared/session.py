@@ -14,6 +14,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from mi_core.errors import InputError
 from mi_core.model.spec import ModelSpec
 from pages.shared.hub import About, ModelHub
+from pages.shared.jobs import Worker
 from pages.shared.prompt_state import SPREAD
 
 BUNDLED = "atlas"
@@ -30,6 +31,12 @@ def hub() -> ModelHub:
 @functools.cache
 def _hub() -> ModelHub:
     return ModelHub(alive=_alive)
+
+
+@functools.cache
+def downloads() -> Worker:
+    """The worker that fetches files: a download of hours must not keep everybody's runs waiting."""
+    return Worker("fetch-worker", alive=_alive)
 
 
 def _alive(waiter: str) -> bool:
