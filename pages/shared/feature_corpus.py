@@ -56,7 +56,7 @@ def draw_corpus(asked: FeaturesAsked, layer: int, feature: int) -> None:
     from mi_core.transcoders.corpus_density import files_state
 
     name = f"L{layer}F{feature}"
-    inputs = FeatureCorpusInputs(name, asked.transcoder, files_state(transcoder))
+    inputs = FeatureCorpusInputs(name, asked.transcoder, _state(asked, files_state(transcoder)))
     result = instant("feature_corpus", inputs, _look, f"{name} over the corpus", about=about)
     if result is None:
         return
@@ -75,6 +75,17 @@ def draw_corpus(asked: FeaturesAsked, layer: int, feature: int) -> None:
     else:
         _draw_examples(result)
         _draw_statistics(result, of_prompt)
+
+
+def _state(asked: FeaturesAsked, local: str) -> str:
+    """Changes when features files are made, or when more of a repository may be read."""
+    from hashlib import sha256
+
+    from mi_core.transcoders.store import stamp_of
+
+    about = asked.asked.about
+    stamp = None if about is None else stamp_of(asked.transcoder, about.spec)
+    return f"{local}-{sha256(repr(stamp).encode()).hexdigest()[:8]}"
 
 
 def _look(model: LoadedModel, inputs: FeatureCorpusInputs, *, on_step: Any) -> FeatureCorpusResult:
@@ -168,6 +179,12 @@ def _draw_nothing(asked: FeaturesAsked, result: FeatureCorpusResult) -> None:
         "Nobody has run this transcoder over a corpus here: density, histogram and examples are not known.",
         icon=":material/menu_book:",
     )
+    transcoder = chosen_transcoder(asked)
+    if transcoder is not None and transcoder.repo:
+        st.caption(
+            "Its repository may have features files: allow “Read rows from the hub when needed” above, under "
+            "the transcoder."
+        )
     draw_pass(asked)
 
 
