@@ -9,6 +9,7 @@ from mi_core.cli_texts import lens_texts, prompt_cases, prompt_pairs, subject_sp
 if TYPE_CHECKING:
     from mi_core.model.model import LoadedModel
 
+VECTOR_HELP = "an .npy or .safetensors file (--source file), or a feature such as L5F102 (--source feature)"
 TextField = Callable[["LoadedModel", Mapping[str, Any], str], Any]
 """Turns the text of an option into the value of an Inputs field, given the model and the other options."""
 
@@ -255,27 +256,21 @@ ANALYSES: dict[str, Analysis] = {
         help="add a vector to the stream and read the answer for a list of coefficients",
         inputs="mi_core.analyses:SteeringInputs",
         function="mi_core.analyses:steering_dose",
-        text_fields={
-            "vector": (vector_file, "an .npy or .safetensors file with one vector, for --source file")
-        },
+        text_fields={"vector": (vector_file, VECTOR_HELP)},
         defaults={"vector": ""},
     ),
     "steer-layers": Analysis(
         help="add a vector at each layer in turn",
         inputs="mi_core.analyses:SteeringInputs",
         function="mi_core.analyses:steering_layers",
-        text_fields={
-            "vector": (vector_file, "an .npy or .safetensors file with one vector, for --source file")
-        },
+        text_fields={"vector": (vector_file, VECTOR_HELP)},
         defaults={"vector": ""},
     ),
     "steer-convergence": Analysis(
         help="see whether the state comes back after a push, layer by layer",
         inputs="mi_core.analyses:SteeringInputs",
         function="mi_core.analyses:steering_convergence",
-        text_fields={
-            "vector": (vector_file, "an .npy or .safetensors file with one vector, for --source file")
-        },
+        text_fields={"vector": (vector_file, VECTOR_HELP)},
         defaults={"vector": ""},
     ),
     "features": Analysis(
@@ -292,6 +287,21 @@ ANALYSES: dict[str, Analysis] = {
         help="set, add, scale, suppress or ablate features of a transcoder, and compare before and after",
         inputs="mi_core.transcoders:InjectInputs",
         function="mi_core.transcoders:inject",
+    ),
+    "graph": Analysis(
+        help="trace a logit back through features, errors and tokens: an exact linear attribution graph",
+        inputs="mi_core.transcoders:GraphInputs",
+        function="mi_core.transcoders:attribution_graph",
+    ),
+    "graph-heads": Analysis(
+        help="split an edge of an attribution graph by the attention heads that carry it",
+        inputs="mi_core.transcoders:HeadLoadingsInputs",
+        function="mi_core.transcoders:head_loadings",
+    ),
+    "graph-effects": Analysis(
+        help="remove nodes of an attribution graph: what it predicts, and what the model does",
+        inputs="mi_core.transcoders:GraphEffectsInputs",
+        function="mi_core.transcoders:graph_effects",
     ),
     "planning": Analysis(
         help="push features at one token after the other and read where the answer changes",

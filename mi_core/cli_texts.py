@@ -88,12 +88,20 @@ def text_set(_model: "LoadedModel", options: Mapping[str, Any], text: str) -> tu
     return read_text_file(data, Path(text).name).texts[: max(0, options["limit"])]
 
 
-def vector_file(model: "LoadedModel", _options: Mapping[str, Any], text: str) -> tuple[float, ...]:
-    """The numbers of `--vector`: an .npy or .safetensors file; none without a path.
+def vector_file(model: "LoadedModel", options: Mapping[str, Any], text: str) -> tuple[float, ...]:
+    """The numbers of `--vector`: an .npy or .safetensors file, or with `--source feature` a feature's name.
+
+    None without a text; a feature is one of the transcoder that is bundled with the model.
 
     Raises:
-        InputError: the file cannot be read, or does not hold one vector of the model's width.
+        InputError: the file cannot be read, or does not hold one vector of the model's width; or there is no
+            such feature.
+        TranscoderError: the model has no transcoder of its own.
     """
+    if options.get("source") == "feature" and text:
+        from mi_core.transcoders import feature_vector
+
+        return tuple(feature_vector(model, text).values.ravel().astype(float).tolist())
     from mi_core.analyses.steering_vector import load_vector
 
     return load_vector(text, model.dims.d_model) if text else ()

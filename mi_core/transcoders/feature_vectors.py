@@ -121,8 +121,8 @@ def push_of(transcoder: Transcoder, weights: Mapping[Feature, float]) -> Push:
 def feature_vector(model: LoadedModel, name: str, transcoder: str = "") -> SteeringVector:
     """A feature's decoder rows as a steering vector: of each layer the row that it writes there.
 
-    `SteeringInputs(source="feature", vector=tuple(v.values.ravel().tolist()), vector_name=v.made)` steers by it;
-    the numbers are in the inputs, so a figure made with them can be made again without the transcoder.
+    The steering analyses take it by value: `SteeringInputs(source="feature", vector=(its numbers, layer after
+    layer), vector_name=its made)`. So a figure made with it can be made again without the transcoder.
 
     Args:
         model: a loaded model.

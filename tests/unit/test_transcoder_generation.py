@@ -35,7 +35,7 @@ def by_hand(where: str) -> list[int]:
     prompt = model.tokenizer(PROMPT, return_tensors="pt")["input_ids"]
     special, n_prompt = set(model.tokenizer.all_special_ids), prompt.shape[1]
     first = next(i for i, token in enumerate(prompt[0].tolist()) if token not in special)
-    added = [0] * model.dims.n_layers
+    added: list = [0] * model.dims.n_layers
     for layer, index, weight in ((1, 3, 4.0), (2, 5, -2.0), (0, 1, 1.0)):
         for j, row in enumerate(transcoder.rows(layer, torch.tensor([index]))[0].double()):
             added[layer + j] = added[layer + j] + weight * row
