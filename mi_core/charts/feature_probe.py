@@ -21,7 +21,8 @@ WINDOW = 40
 """Tokens at most; a longer prompt shows the ones around the chosen token."""
 RANKS = 10
 """Features per token at most; the table has all."""
-OUTPUT = "the last token: its own logits are read"
+OUTPUT = "output"
+"""Marks the last token, whose logits are read."""
 
 
 def window(n_pos: int, position: int) -> range:
@@ -74,15 +75,10 @@ def _top(result: CltProbeResult, position: int) -> tuple[Panel, Axis, Axis, Colo
 
 
 def count_bars(result: CltProbeResult, position: int) -> Spec:
-    """Active features at every token; special ones are named and have no bar."""
-    shown, masked = window(len(result), position), set(result.masked)
+    """Active features at every token but special ones, whose bars would dwarf all others."""
+    shown = [at for at in window(len(result), position) if at not in result.masked]
     items = [
-        Bar(
-            label,
-            float("nan") if at in masked else float(result.n_active[at]),
-            note=f"special token: {int(result.n_active[at]):,} active" if at in masked else "",
-        )
-        for at, label in zip(shown, labels(result, shown), strict=True)
+        Bar(label, float(result.n_active[at])) for at, label in zip(shown, labels(result, shown), strict=True)
     ]
     return bars(items, title="active features", unit="", diverging=False)
 
@@ -108,7 +104,7 @@ def injection_bars(result: CltProbeResult, position: int, *, chosen: int | None 
     shown = window(len(result), position)
     last = len(result) - 1
     items = [
-        Bar(label, float(result.l2[at]), note=OUTPUT if at == last else "")
+        Bar(f"{label} ({OUTPUT})" if at == last else label, float(result.l2[at]))
         for at, label in zip(shown, labels(result, shown), strict=True)
     ]
     marks = [(result.median_l2, "upper median")] if result.has_injection else []

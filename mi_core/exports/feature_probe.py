@@ -58,7 +58,11 @@ def top_figure(result: CltProbeResult, position: int, *, chosen: tuple[int, int]
 
 def count_figure(result: CltProbeResult, position: int) -> Figure:
     """Active features per token; arguments as in `charts.feature_probe.count_bars`."""
-    masked = f"; {len(result.masked)} special token(s) without a bar" if result.masked else ""
+    special = ", ".join(
+        f"{label} {int(result.n_active[at]):,}"
+        for at, label in zip(result.masked, charts.labels(result, result.masked), strict=True)
+    )
+    masked = f"; special tokens are left out ({special})" if special else ""
     return _figure(
         result,
         f"Active features of layer {result.layer}",
@@ -81,7 +85,7 @@ def injection_figure(result: CltProbeResult, position: int, *, chosen: int | Non
         caption=[
             f"Bars: length of the change of all logits at the last token [logits], injected minus unchanged, "
             f"when {charts.feature_name(result)} times {result.inputs.strength:g} is added at one token; "
-            "0 = nothing changes. The last bar is the token whose logits are read.",
+            "0 = nothing changes. At the token marked as output the logits are read.",
             _concentration(result),
             _window(result, position),
         ],

@@ -172,7 +172,7 @@ def _activations(result: FeaturesOnPromptResult, listed: Listing, count: int) ->
     """Activations of the features that are drawn."""
     frame = quantity_table(result, "activation")
     names = [listed.named(row).text for row in range(min(count, len(listed)))]
-    return frame[frame["name"].isin(names)].reset_index(drop=True)
+    return frame.loc[frame["name"].isin(names)].reset_index(drop=True)
 
 
 # --- captions ---

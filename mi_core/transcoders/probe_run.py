@@ -36,6 +36,8 @@ from mi_core.transcoders.transcoder import Transcoder
 OnStep = Callable[[Step[CltProbeResult]], None]
 NEAR = {torch.float64: 1e-8, torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 2e-1}
 """Largest relative difference between a sweep and a whole pass that rounding explains."""
+ROUNDINGS = 10
+"""Changes of the logits up to so many rounding units of their length are not told from rounding."""
 
 
 def clt_probe(model: LoadedModel, inputs: CltProbeInputs, *, on_step: OnStep | None = None) -> CltProbeResult:
@@ -65,6 +67,8 @@ def clt_probe(model: LoadedModel, inputs: CltProbeInputs, *, on_step: OnStep | N
     made = _read(model, transcoder, inputs, layer, prompt, activations)
     if made.feature is None:
         return made
+    if inputs.strength == 0:  # nothing is added: no run, and no rounding that would make a ratio
+        return replace(made, l2=np.zeros(len(made)))
     return _injected(model, transcoder, made, tell)
 
 
@@ -157,7 +161,15 @@ def _injected(
     found = sweep(model, base, variants, read=moved, on_tick=tick)
     l2 = np.where(found.done, found.values["l2"].astype(float), np.nan)
     checks = () if found.cancelled else (_whole(model, base, variants, start, l2), _nothing(found.base))
-    return replace(made, l2=l2, checks=checks, cancelled=found.cancelled)
+    done = replace(made, l2=l2, checks=checks, cancelled=found.cancelled)
+    rounding = ROUNDINGS * torch.finfo(model.dtype).eps * float(start.norm())
+    if done.has_injection and done.median_l2 <= rounding:
+        said = (
+            f"Injected at half of the tokens, the feature moves the logits by no more than rounding does "
+            f"({rounding:.1e}): the concentration ratio and the ranks of these tokens mean nothing."
+        )
+        done = replace(done, warnings=(*done.warnings, said))
+    return done
 
 
 def _whole(

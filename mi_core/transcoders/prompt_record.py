@@ -54,7 +54,7 @@ def _listed(result: FeaturesOnPromptResult, quantity: str, attribute: str, unit:
     positions = result.position[known]
     shown = [token.visible for token in result.tokens]
     return pd.DataFrame({
-        "name": [result.at(index).feature.text for index in np.flatnonzero(known)],
+        "name": [result.at(index).feature.text for index in np.flatnonzero(known).tolist()],
         "layer": result.layer[known], "feature": result.feature[known], "position": positions,
         "token": [shown[position] for position in positions],
         "quantity": quantity, "value": values[known], "unit": unit,

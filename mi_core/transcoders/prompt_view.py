@@ -134,8 +134,9 @@ def _sorted(
     new[1:] = (layer[1:] != layer[:-1]) | (feature[1:] != feature[:-1])
     heads, group = order[new], np.cumsum(new) - 1
     n = len(heads)
-    total = np.bincount(group, weights=result.activation[order], minlength=n)
-    effect = np.bincount(group, weights=result.effect[order], minlength=n)
+    # Of nothing at all, numpy's counts are whole numbers.
+    total = np.bincount(group, weights=result.activation[order], minlength=n).astype(float)
+    effect = np.bincount(group, weights=result.effect[order], minlength=n).astype(float)
     by = {"activation": result.activation[heads].astype(float), "sum": total, "effect": np.abs(effect)}
     rank = np.argsort(-by[choice.sort], kind="stable")
     heads = heads[rank]
