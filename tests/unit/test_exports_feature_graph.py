@@ -1,0 +1,95 @@
+"""Figures of attribution graphs: captions say n, unit and zero, files are written, tables have the numbers."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from mi_core.charts.feature_graph import GraphView
+from mi_core.exports.export import export
+from mi_core.exports.feature_graph import graph_figure, node_figure, subgraph_figure
+from mi_core.exports.feature_graph_model import effects_figure, loadings_figure
+from mi_core.exports.figure import Figure
+from mi_core.exports.references import BIBTEX
+from mi_core.transcoders.graph_heads import HeadLoadingsInputs, HeadLoadingsResult
+from mi_core.transcoders.graph_removals import GraphEffectsInputs, GraphEffectsResult
+from mi_core.transcoders.graph_scores import prune, scores, subgraph_scores
+from tests.feature_graphs import hand_graph
+
+VIEW = GraphView(2, (0, 1, 2), {"both": (0, 1)}, {2: "a capital"})
+LOADINGS = HeadLoadingsResult(
+    HeadLoadingsInputs("The <b>", source="L0F4@0", target="L1F2@1"), None, 1.0, 0.25,
+    np.array([[0.0, 0.5], [0.5, -0.25]]), np.array([[0.75, 0.0], [0.0, 0.0]]), "pre-activation",
+)  # fmt: skip
+EFFECTS = GraphEffectsResult(
+    GraphEffectsInputs("The <b>", nodes=("L0F4@0", "L0E@1", "T@0")), None, "\u00b7Paris",
+    np.array([-1.0, 0.5, -2.0]), np.array([-1.0, 0.5, 0.0]), np.array([-0.9, 0.25, np.nan]), cancelled=True,
+)  # fmt: skip
+
+
+@cache
+def figures() -> dict[str, Figure]:
+    result = hand_graph()
+    pruned = prune(result, 0.9, 0.98)
+    return {
+        "graph": graph_figure(result, pruned, VIEW, thresholds=(0.9, 0.98), scores=scores(result)),
+        "node": node_figure(result, 2, label="a capital", chosen=0),
+        "leaf": node_figure(result, 7),
+        "subgraph": subgraph_figure(result, VIEW, subgraph_scores(result, VIEW.pinned)),
+        "loadings": loadings_figure(LOADINGS),
+        "effects": effects_figure(EFFECTS),
+    }
+
+
+NAMES = ("graph", "node", "leaf", "subgraph", "loadings", "effects")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_says_n_and_zero_and_has_its_papers(name: str) -> None:
+    figure = figures()[name]
+    assert "n = " in figure.caption
+    assert "0 = " in figure.caption or name == "graph"
+    assert set(figure.references) <= set(BIBTEX)
+    assert len(figure.frame())
+    assert figure.description
+    assert export(figure, "svg").lstrip().startswith(b"<svg")
+    assert export(figure, "pdf").startswith(b"%PDF")
+
+
+def test_the_graphs_caption_has_thresholds_scores_and_the_sum_rule() -> None:
+    caption = figures()["graph"].caption
+    assert "of 11 nodes (90 % of the influence)" in caption
+    assert "of 14 edges (98 %)" in caption
+    assert "Sum rule: edges + biases = pre-activation in 5 rows, largest residual 0 " in caption
+    assert "replacement score" in caption
+
+
+def test_a_file_without_biases_says_that_no_sum_can_be_checked() -> None:
+    nothing = np.full(5, np.nan)
+    result = hand_graph(remainder=nothing, row_value=nothing, residual=nothing)
+    caption = graph_figure(result, prune(result), GraphView(), thresholds=(1.0, 1.0)).caption
+    assert "cannot be checked" in caption
+    assert "nan" not in caption
+    assert "smaller inputs" not in str(node_figure(result, 2).spec["datasets"]["bars"])
+
+
+def test_a_node_without_inputs_says_so() -> None:
+    assert "were not computed, or it has none" in figures()["leaf"].caption
+    assert "Inputs + biases = 0.2 - 0.4" not in figures()["node"].caption
+    assert "residual 0" in figures()["node"].caption
+
+
+def test_loadings_show_both_splits_and_the_sum() -> None:
+    cells = figures()["loadings"].spec["datasets"]["cells"]
+    assert sum(cell["value"] for cell in cells if cell["kind"] == "arrives") == pytest.approx(0.75)
+    assert sum(cell["value"] for cell in cells if cell["kind"] == "departs") == pytest.approx(0.75)
+    assert "Edge 1 = heads 0.75 + no head 0.25" in figures()["loadings"].caption
+    assert "[pre-activation]" in figures()["loadings"].caption
+
+
+def test_effects_are_points_and_what_was_not_run_is_told() -> None:
+    figure = figures()["effects"]
+    points = figure.spec["datasets"]["points"]
+    assert [(point["x"], point["y"]) for point in points] == [(-1.0, -0.9), (0.5, 0.25)]
+    assert "n = 2 of 3, stopped early" in figure.caption
+    assert "edited \u2212 baseline" in figure.caption
