@@ -30,6 +30,7 @@ from mi_core.analyses.plain import (
     checks_from,
     damage_told,
     inputs_from_dict,
+    inputs_to_dict,
     provenance_from,
     texts_from,
 )
@@ -37,8 +38,9 @@ from mi_core.analyses.records import decode_array, dump_record, encode_array, lo
 from mi_core.errors import InputError
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
+from mi_core.tokens import Bos
 from mi_core.transcoders.graph_checks import sum_limit
-from mi_core.transcoders.graph_inputs import GraphInputs
+from mi_core.transcoders.graph_inputs import DEFAULT_ROWS, GraphInputs
 from mi_core.transcoders.graph_names import parse_nodes
 from mi_core.transcoders.graph_parts import GraphParts
 from mi_core.transcoders.graph_places import Place, find_place, places, reading, writing
@@ -56,23 +58,48 @@ VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class HeadLoadingsInputs(GraphInputs):
+class HeadLoadingsInputs:
     """An edge of a graph.
 
     Attributes:
+        prompt: ends just before its answer.
         source: name of the node that it starts from, such as "L2F31@4", "L2E@4" or "T@4".
         target: name of the node that it ends at, such as "L5F102@7" or "Y345".
+        transcoder: the bundled one (empty), a folder, or a Hugging Face id in the cache.
+        answer: text whose first token the graph explains.
+        distractor: text whose first token's logit is subtracted.
+        targets: texts whose first tokens the graph explains; not with answer or distractor.
+        rows: budget of the graph; the edge is exact whatever it is.
+        show_bos: whether features and errors at leading special tokens are nodes.
+        bos: whether a beginning-of-sequence token is put first; "auto" = as the tokenizer does.
     """
 
-    source: str = ""
-    target: str = ""
+    prompt: str
+    source: str
+    target: str
+    transcoder: str = ""
+    answer: str | None = None
+    distractor: str | None = None
+    targets: tuple[str, ...] = ()
+    rows: int = DEFAULT_ROWS
+    show_bos: bool = False
+    bos: Bos = "auto"
 
     def __post_init__(self) -> None:
-        """Both ends must be names of nodes."""
-        GraphInputs.__post_init__(self)
+        """Refuse what no graph could have; both ends must be names of nodes."""
+        object.__setattr__(self, "targets", self.graph.targets)
         for what, name in (("source", self.source), ("target", self.target)):
             if len(parse_nodes(name)) != 1:
                 raise InputError(f"The {what} of the edge is missing", fix="Give one node, such as L5F102@7")
+
+    @property
+    def graph(self) -> GraphInputs:
+        """The inputs of the graph."""
+        return GraphInputs(**{field.name: getattr(self, field.name) for field in fields(GraphInputs)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, one per field."""
+        return inputs_to_dict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "HeadLoadingsInputs":
@@ -182,7 +209,7 @@ def head_loadings(
         TranscoderError, SiteMissing, ModelError: see `attribution_graph`.
     """
     started = time.perf_counter()
-    made = prepare(model, inputs)
+    made = prepare(model, inputs.graph)
     known = places(made.parts)
     source, target = find_place(known, inputs.source), find_place(known, inputs.target)
     if target.kind not in ("feature", "logit"):

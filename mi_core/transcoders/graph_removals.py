@@ -34,6 +34,7 @@ from mi_core.analyses.plain import (
     checks_from,
     damage_told,
     inputs_from_dict,
+    inputs_to_dict,
     provenance_from,
     texts_from,
 )
@@ -42,8 +43,9 @@ from mi_core.engine import Edit, observe, run
 from mi_core.errors import Cancelled, InputError
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
+from mi_core.tokens import Bos
 from mi_core.transcoders.graph_checks import sum_limit
-from mi_core.transcoders.graph_inputs import GraphInputs
+from mi_core.transcoders.graph_inputs import DEFAULT_ROWS, GraphInputs
 from mi_core.transcoders.graph_names import FEATURE, LOGIT, MAX_NAMES, parse_nodes
 from mi_core.transcoders.graph_parts import GraphParts, uncapped
 from mi_core.transcoders.graph_places import Place, find_place, places, reading, writing
@@ -62,21 +64,37 @@ _ARRAYS = ("predicted", "direct", "actual")
 
 
 @dataclass(frozen=True, slots=True)
-class GraphEffectsInputs(GraphInputs):
+class GraphEffectsInputs:
     """Nodes of a graph that are removed, one at a time.
 
     Attributes:
-        nodes: their names: features, errors, tokens.
+        prompt: ends just before its answer.
+        nodes: names of the nodes: features, errors, tokens.
         freeze: what is held while the model runs: nothing, or all attention patterns.
+        transcoder: the bundled one (empty), a folder, or a Hugging Face id in the cache.
+        answer: text whose first token the graph explains.
+        distractor: text whose first token's logit is subtracted.
+        targets: texts whose first tokens the graph explains; not with answer or distractor.
+        rows: for how many features inputs are computed; predictions follow expanded features only.
+        show_bos: whether features and errors at leading special tokens are nodes.
+        bos: whether a beginning-of-sequence token is put first; "auto" = as the tokenizer does.
     """
 
-    nodes: tuple[str, ...] = ()
+    prompt: str
+    nodes: tuple[str, ...]
     freeze: Freeze = "nothing"
+    transcoder: str = ""
+    answer: str | None = None
+    distractor: str | None = None
+    targets: tuple[str, ...] = ()
+    rows: int = DEFAULT_ROWS
+    show_bos: bool = False
+    bos: Bos = "auto"
 
     def __post_init__(self) -> None:
-        """The nodes must be names."""
-        GraphInputs.__post_init__(self)
-        if isinstance(self.nodes, list):
+        """Refuse what no graph could have; the nodes must be names."""
+        object.__setattr__(self, "targets", self.graph.targets)
+        if isinstance(self.nodes, list):  # hashable, whoever wrote [..] in a notebook
             object.__setattr__(self, "nodes", tuple(self.nodes))
         if not self.nodes:
             raise InputError("No node is chosen", fix="Give some, such as L5F102@7")
@@ -87,6 +105,15 @@ class GraphEffectsInputs(GraphInputs):
         if len(set(self.nodes)) < len(self.nodes):
             raise InputError("A node is listed twice")
         check_choice("freeze", self.freeze, get_args(Freeze))
+
+    @property
+    def graph(self) -> GraphInputs:
+        """The inputs of the graph."""
+        return GraphInputs(**{field.name: getattr(self, field.name) for field in fields(GraphInputs)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, one per field."""
+        return inputs_to_dict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "GraphEffectsInputs":
@@ -207,8 +234,7 @@ def graph_effects(
         TranscoderError, SiteMissing, ModelError, OutOfMemory: see `attribution_graph`.
     """
     started = time.perf_counter()
-    asked = GraphInputs(**{field.name: getattr(inputs, field.name) for field in fields(GraphInputs)})
-    graph, made = attribution_graph(model, asked), prepare(model, asked)
+    graph, made = attribution_graph(model, inputs.graph), prepare(model, inputs.graph)
     known = places(made.parts)
     removed = [find_place(known, name) for name in inputs.nodes]
     if any(place.kind == "logit" for place in removed):
