@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from mi_core.errors import LanternError
 from mi_core.transcoders.words_inputs import WordSearchInputs
 from pages.shared.feature_one_fields import MAX_WORD, RANKS, SIDES
 from pages.shared.feature_one_text import SEARCH_FORMULA
@@ -40,6 +41,7 @@ def draw_words_tab() -> None:
     if result is not None:
         draw_warnings(result)
         _draw(result)
+        _draw_dead(about, result)
 
 
 def _draw_settings(wanted: FeaturesAsked) -> WordSearchInputs | None:
@@ -98,6 +100,24 @@ def _seconds(about: About, inputs: WordSearchInputs) -> float | None:
     from mi_core.transcoders.weights_cost import search_cost
 
     return search_cost(transcoder, inputs.side, inputs.rank_by, about.dims.d_vocab).seconds
+
+
+def _draw_dead(about: About, result: WordSearchResult) -> None:
+    """Which of the found features no text of the corpus has ever made active."""
+    model = hub().resident(about.spec)
+    if model is None:
+        return
+    from mi_core.transcoders.corpus_density import densities
+
+    try:
+        known = densities(model, result.inputs.transcoder)
+    except LanternError:  # the tab of the feature says what is wrong with the corpus files
+        known = None
+    if known is None:
+        return
+    dead = [one.text for one in result.features if one.layer in known and known[one.layer][one.index] == 0]
+    if dead:
+        st.caption(f"Never active on the corpus, so these say nothing: {', '.join(dead)}.")
 
 
 def _draw(result: WordSearchResult) -> None:

@@ -14,7 +14,7 @@ from pages.shared.session import default_spec, hub
 from tests.pages.conftest import assert_sound, texts
 
 PROMPT = "The king of France lives in"
-SLOTS = ("feature_weights", "feature_neighbours", "word_search")
+SLOTS = ("feature_source", "feature_weights", "feature_neighbours", "word_search")
 GOOD = {
     "fw_at": "5",
     "fw_n": "7",
