@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,8 +35,14 @@ def text(tmp_path: Path) -> str:
     return str(file)
 
 
-def settings(text: str, tmp_path: Path, **changed: object) -> CorpusPassInputs:
-    plain = {"text": text, "save_to": str(tmp_path / "features"), "row": ROW, "top": 4, "around": 3}
+def settings(text: str, tmp_path: Path, **changed: Any) -> CorpusPassInputs:
+    plain: dict[str, Any] = {
+        "text": text,
+        "save_to": str(tmp_path / "features"),
+        "row": ROW,
+        "top": 4,
+        "around": 3,
+    }
     return CorpusPassInputs(**(plain | {"sampled": 400, "words": 3} | changed))
 
 

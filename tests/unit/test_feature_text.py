@@ -1,5 +1,6 @@
 """One feature in a text of one's own: the weights' own numbers, the scale, BOS, mistakes."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,18 +26,17 @@ def test_every_feature_is_the_weights_own_number(model):
     ids = model.tokenizer(PROMPT)["input_ids"]
     slow = naive(model, [ids])
     active = 0
-    for layer in range(4):
-        for index in range(12):
-            result = look(model, FeatureTextInputs(PROMPT, f"L{layer}F{index}"))
-            assert all(check.passed for check in result.checks), result.checks
-            np.testing.assert_allclose(result.activations, slow[layer][0][:, index], rtol=1e-4, atol=1e-5)
-            passed = result.pre_activations > result.threshold
-            passed[0] = False
-            np.testing.assert_array_equal(result.activations > 0, passed)
-            assert result.active == passed.sum()
-            active += result.active
+    for layer, index in itertools.product(range(4), range(12)):
+        result = look(model, FeatureTextInputs(PROMPT, f"L{layer}F{index}"))
+        assert all(check.passed for check in result.checks), result.checks
+        np.testing.assert_allclose(result.activations, slow[layer][0][:, index], rtol=1e-4, atol=1e-5)
+        passed = result.pre_activations > result.threshold
+        passed[0] = False
+        np.testing.assert_array_equal(result.activations > 0, passed)
+        assert result.active == passed.sum()
+        assert np.isnan(result.shown[0]), "BOS is grey"
+        active += result.active
     assert active > 50
-    assert np.isnan(result.shown[0]), "BOS is grey"
 
 
 def test_top_k_switches_off_what_stronger_features_beat(model):
