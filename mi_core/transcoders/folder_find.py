@@ -7,7 +7,7 @@ from typing import Protocol
 from mi_core.errors import TranscoderError
 from mi_core.transcoders.folder import Folder, LocalFolder
 from mi_core.transcoders.hub_folder import hub_folder
-from mi_core.transcoders.hub_reference import is_reference, parse_reference
+from mi_core.transcoders.hub_reference import is_reference, local_folder, parse_reference
 
 
 class Named(Protocol):
@@ -49,8 +49,8 @@ def find_folder(
     for found in beside:
         if found.name == name:
             return LocalFolder(Path(found.folder), name)
-    path = Path(name).expanduser()
-    if path.is_dir():
+    path = local_folder(name)
+    if path is not None:
         return LocalFolder(path, str(path))
     if is_reference(name):
         folder = hub_folder(parse_reference(name), cache=cache, endpoint=endpoint)
@@ -61,4 +61,4 @@ def find_folder(
             why="there is no such folder, and nothing of it is in the Hugging Face cache",
             fix="Ask the hub for its size on the Features page, and fetch its encoders",
         )  # fmt: skip
-    return LocalFolder(path, name)
+    raise TranscoderError(f"There is no folder {name[:200]!r}", kind="missing", fix="Check the path")

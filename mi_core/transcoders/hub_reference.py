@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from mi_core.errors import InputError
 from mi_core.model.hub_cache import is_hub_id
@@ -71,3 +71,12 @@ def parse_reference(text: str) -> Reference:
 def is_safe(path: str) -> bool:
     """Whether a path stays inside its folder."""
     return bool(_PATH.fullmatch(path)) and not {"..", "."} & set(PurePosixPath(path).parts)
+
+
+def local_folder(text: str) -> Path | None:
+    """The folder on this machine that a text names; None where there is none."""
+    try:
+        path = Path(text).expanduser()
+        return path if text.strip() and path.is_dir() else None
+    except (RuntimeError, OSError):  # `~somebody` who does not exist, a name that is too long
+        return None

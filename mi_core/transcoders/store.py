@@ -14,7 +14,7 @@ from mi_core.model.discovery import find
 from mi_core.transcoders.formats_names import looks_like_transcoder
 from mi_core.transcoders.hub_cached import names_in, stamp
 from mi_core.transcoders.hub_plan import known_plan
-from mi_core.transcoders.hub_reference import is_reference, parse_reference
+from mi_core.transcoders.hub_reference import is_reference, local_folder, parse_reference
 
 if TYPE_CHECKING:
     from mi_core.model.model import LoadedModel
@@ -79,14 +79,35 @@ def stamp_of(name: str, spec: "ModelSpec | None") -> Hashable:
     """
     beside = found_transcoders(spec)
     folder = next((Path(one.folder) for one in beside if one.name == name or not name), None)
-    if folder is None and name and Path(name).expanduser().is_dir():
-        folder = Path(name).expanduser()
+    folder = folder or local_folder(name)
     if folder is not None:
         return stamp(folder)
     if not name or not is_reference(name):
         return None
     plan = known_plan(parse_reference(name))
     return None if plan is None else (plan.listing.commit, plan.listing.by_range, plan.files_here)
+
+
+def files_version(spec: "ModelSpec | None", name: str = "") -> int:
+    """Tells two states of a transcoder's files apart; 0 where they are not in a folder here.
+
+    Args:
+        spec: of the model.
+        name: see `load_transcoder`.
+
+    Returns:
+        The newest modification time among its weights, its config and its features files, nanoseconds.
+    """
+    beside = found_transcoders(spec)
+    first = beside[0].folder if beside else ""
+    folder = Path(next((one.folder for one in beside if one.name == name), name or first)).expanduser()
+    if not name and not beside:
+        return 0
+    patterns = ("*.safetensors", "*.npz", "config.yaml", "cfg.json", "features/*.json.gz")
+    try:
+        return max((path.stat().st_mtime_ns for one in patterns for path in folder.glob(one)), default=0)
+    except OSError:
+        return 0
 
 
 def load_transcoder(model: "LoadedModel", name: str = "") -> "Transcoder":

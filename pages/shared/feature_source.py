@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -11,7 +10,7 @@ import streamlit as st
 from mi_core.errors import TranscoderError
 from mi_core.model.progress import format_bytes
 from mi_core.transcoders.hub_cached import cached_transcoders
-from mi_core.transcoders.hub_reference import is_reference
+from mi_core.transcoders.hub_reference import is_reference, local_folder
 from mi_core.transcoders.store import found_transcoders, stamp_of
 from pages.shared import running
 from pages.shared.feature_source_hub import draw_hub
@@ -120,7 +119,7 @@ def _draw_offer(name: str) -> None:
     """Where a transcoder is not here but could be: what the hub has of it."""
     run = running.current(SLOT)
     missing = run is not None and isinstance(run.error, TranscoderError) and run.error.kind == "missing"
-    if missing and name and is_reference(name) and not Path(name).expanduser().is_dir():
+    if missing and name and is_reference(name) and local_folder(name) is None:
         draw_hub(name)
 
 
@@ -201,7 +200,7 @@ def _draw_facts(result: TranscoderCheckResult, name: str) -> None:
             _draw_memory(result)
         if result.has_fit:
             _draw_layers(result)
-        if name and is_reference(name) and not Path(name).expanduser().is_dir():
+        if name and is_reference(name) and local_folder(name) is None:
             draw_hub(name)
 
 

@@ -59,9 +59,10 @@ def test_what_cannot_be_opened_is_one_sentence(frame: Callable[..., AppTest], tm
     (tmp_path / "W_enc_0.safetensors").write_bytes(b"nonsense")
     session = opened(frame, ft_tc=str(tmp_path))
     assert "W_enc_0.safetensors is damaged" in texts(session).replace("\\", "")
-    session = opened(frame, ft_tc="<b>no/such</b>")
-    assert session.error
-    assert "On the hub" not in texts(session)
+    for name in ("<b>no/such</b>", "~nobody/clt", "a\0b", "  ", "..", "x" * 400):
+        session = opened(frame, ft_tc=name)
+        assert session.error, name
+        assert "On the hub" not in texts(session)
 
 
 @pytest.fixture
