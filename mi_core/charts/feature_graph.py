@@ -61,12 +61,15 @@ class GraphView:
         pinned: indices of the nodes of the reader's subgraph.
         groups: supernodes: name -> indices.
         labels: index -> what a feature is called; text of strangers.
+        turn: how often something was chosen: a click on the node that was clicked last is news again only if
+            this number is another one.
     """
 
     chosen: int | None = None
     pinned: tuple[int, ...] = ()
     groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     labels: Mapping[int, str] = field(default_factory=dict)
+    turn: int = 0
 
 
 def drawn_edges(
@@ -97,7 +100,7 @@ def graph_drawing(
         most_edges: only so many are drawn, those with most influence; pointing and choosing show the others.
 
     Returns:
-        Specification without looks; clicks select `cell` with the field node.
+        Specification without looks; clicks select `cell` with the fields node and turn.
     """
     view = view or GraphView()
     shown, crowded = _shown(result, nodes, view), len(result.tokens) > MOST_COLUMNS
@@ -205,7 +208,8 @@ def _node_record(
     label, weight = view.labels.get(node, ""), weights.told.get(node)
     sign = 0 if weight is None or node not in weights.shown else (1 if weight[0] > 0 else -1)
     return {
-        "node": node, "kind": str(kind), "x": float(layout.x[node]), "y": float(layout.y[node]),
+        "node": node, "turn": view.turn, "kind": str(kind),
+        "x": float(layout.x[node]), "y": float(layout.y[node]),
         "size": max(float(result.influence[node]), 0.0),
         "name": isolated(legible(node_label(result, node))),
         "label": isolated(legible(label or group or "none")),
@@ -334,7 +338,10 @@ def _node_layers(x: Spec, y: Spec, *, chosen: bool) -> list[Spec]:
     above, left = {"dy": -12}, {"dx": -10, "align": "right", "baseline": "middle"}
     places = {"x": x, "y": y, "text": {"field": "beside"}}
     return [
-        {**dots, "params": [_nearest("cell", "click"), _nearest("hover", "pointerover")]},
+        {
+            **dots,
+            "params": [_nearest("cell", "click", "node", "turn"), _nearest("hover", "pointerover", "node")],
+        },
         mark_layer("pinned", "point", "pin", look=ring, x=x, y=y),
         mark_layer("chosen", "point", "ring", look={"size": grown(420.0, 2)}, x=x, y=y),
         *(
@@ -345,9 +352,9 @@ def _node_layers(x: Spec, y: Spec, *, chosen: bool) -> list[Spec]:
     ]
 
 
-def _nearest(name: str, event: str) -> Spec:
+def _nearest(name: str, event: str, *fields: str) -> Spec:
     """A selection of the node that is nearest to the pointer: small nodes are hard to hit."""
-    select: Spec = {"type": "point", "fields": ["node"], "nearest": True, "toggle": False, "on": event}
+    select: Spec = {"type": "point", "fields": list(fields), "nearest": True, "toggle": False, "on": event}
     if name == "hover":
         select["clear"] = "pointerout"
     return {"name": name, "select": select}

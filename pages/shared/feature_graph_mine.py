@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from mi_core.transcoders.graph_names import LOGIT, node_label, node_name
+from mi_core.transcoders.graph_names import LOGIT, MAX_NAMES, node_label, node_name
 from pages.shared.boundary import show_error
 from pages.shared.feature_graph_fields import FREEZE, FREEZES, TEST
 from pages.shared.feature_graph_state import (
@@ -135,6 +135,9 @@ def draw_effects(result: GraphResult, pruned: Pruned, asked: FeaturesAsked, inpu
     if not st.session_state[TEST] or about is None:
         return
     names = tuple(node_name(result, node) for node in _tested(result, pruned))
+    if len(names) > MAX_NAMES:
+        st.info(f"More than {MAX_NAMES:,} nodes are shown; prune the graph first.", icon=":material/tune:")
+        return
     effects: GraphEffectsResult | None = instant(
         "graph_effects", _effects_inputs(inputs, names), _run_effects, "Test of the graph",
         about=about, seconds=pass_seconds(asked.asked, passes=float(len(names))),

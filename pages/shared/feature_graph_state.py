@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 IMPORTED = "_graph_imported"
 PROBLEM = "_graph_problem"
+_TURN = "_graph_turn"
 
 
 def pinned_names() -> tuple[str, ...]:
@@ -73,7 +74,8 @@ def view_of(result: GraphResult, labels: dict[int, str]) -> GraphView:
 
     pinned, _ = pinned_nodes(result)
     named = {group.name: tuple(found_nodes(result, group.nodes)[0]) for group in groups()}
-    return GraphView(chosen_node(result), tuple(pinned), {n: m for n, m in named.items() if m}, labels)
+    kept = {name: members for name, members in named.items() if members}
+    return GraphView(chosen_node(result), tuple(pinned), kept, labels, st.session_state.get(_TURN, 0))
 
 
 # --- callbacks ---
@@ -81,8 +83,8 @@ def view_of(result: GraphResult, labels: dict[int, str]) -> GraphView:
 
 def choose_node(result: GraphResult, node: int) -> None:
     """Look at a node; a feature is selected for all tabs and pages, too."""
+    close_node()
     st.session_state[NODE] = node_name(result, node)
-    st.session_state[EDGE] = None
     position = int(result.node_position[node])
     if result.node_kind[node] == FEATURE:
         layer, feature = int(result.node_layer[node]), int(result.node_feature[node])
@@ -101,6 +103,7 @@ def follow_picker(result: GraphResult) -> None:
 def close_node() -> None:
     """Look at no node."""
     st.session_state[NODE] = st.session_state[EDGE] = None
+    st.session_state[_TURN] = st.session_state.get(_TURN, 0) + 1
 
 
 def choose_edge(result: GraphResult, source: int, target: int) -> None:

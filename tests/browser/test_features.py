@@ -147,6 +147,16 @@ def test_the_nearest_dot_is_found_clicked_pinned_and_exported(
     assert f"layer={layer}" in tab.url
     assert f"feature={feature}" in tab.url
 
+    # Closed, it can be clicked again.
+    tab.locator(".st-key-graph_close button").click()
+    tab.get_by_text("Click near a dot").wait_for()
+    settled(tab)
+    assert point_at_feature(tab, 11) == name
+    tab.mouse.down()
+    tab.mouse.up()
+    tab.get_by_text(re.compile(f"What {name}.* gets and gives")).wait_for()
+    settled(tab)
+
     # Pin it: the subgraph and its scores are there.
     tab.locator(".st-key-graph_pin button").click()
     tab.wait_for_url(re.compile("gr_pins="))

@@ -227,7 +227,7 @@ def test_pointing_and_clicking_find_the_nearest_dot() -> None:
     params = [param for layer in drawing()["layer"] for param in layer.get("params", [])]
     assert {param["name"] for param in params} == {"cell", "hover"}
     assert all(param["select"]["nearest"] for param in params)
-    assert all(param["select"]["fields"] == ["node"] for param in params)
+    assert [param["select"]["fields"] for param in params] == [["node", "turn"], ["node"]]
 
 
 def test_texts_of_strangers_stay_text_in_the_picture() -> None:
