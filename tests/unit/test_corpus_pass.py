@@ -36,14 +36,9 @@ def text(tmp_path: Path) -> str:
 
 
 def settings(text: str, tmp_path: Path, **changed: Any) -> CorpusPassInputs:
-    plain: dict[str, Any] = {
-        "text": text,
-        "save_to": str(tmp_path / "features"),
-        "row": ROW,
-        "top": 4,
-        "around": 3,
-    }
-    return CorpusPassInputs(**(plain | {"sampled": 400, "words": 3} | changed))
+    values: dict[str, Any] = {"text": text, "save_to": str(tmp_path / "features"), "row": ROW, "top": 4}
+    values |= {"around": 3, "sampled": 400, "words": 3, **changed}
+    return CorpusPassInputs(**values)
 
 
 # --- identities, against the slow way ---
