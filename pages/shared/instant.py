@@ -149,25 +149,32 @@ def instant(
 
 def _run_for(slot: str, inputs: Hashable, about: About) -> Run | None:
     """The slot's run if it is for these settings, or a result that is in memory."""
-    run = running.current(slot)
-    if run is not None and run.spec == about.spec and run.inputs == inputs:
+    run, question = running.current(slot), _question(inputs, about)
+    if run is not None and run.spec == about.spec and run.inputs == question:
         return run
-    known = hub().result(about.spec, _key(slot, inputs, about))
-    return None if known is None else running.finished(slot, about.spec, inputs, known)
+    known = hub().result(about.spec, (slot, about.fingerprint, question))
+    return None if known is None else running.finished(slot, about.spec, question, known)
 
 
-def _key(slot: str, inputs: Hashable, about: About) -> Hashable:
-    return (slot, about.fingerprint, inputs)
+def _question(inputs: Hashable, about: About) -> Hashable:
+    """What a result depends on: the Inputs, and the state of a transcoder's files, which can be made anew."""
+    name = getattr(inputs, "transcoder", None)
+    if name is None:
+        return inputs
+    from mi_core.transcoders.store import files_version
+
+    return (inputs, files_version(about.spec, name))
 
 
 def begin(slot: str, inputs: Hashable, function: Callable[..., Any], label: str, about: About) -> Run:
     """Start an analysis on the worker thread; equal questions of other tabs share the run."""
+    question = _question(inputs, about)
 
     def work(model: LoadedModel, job: Job) -> Any:
         return function(model, inputs, on_step=step_reporter(job))
 
-    job = hub().run(about.spec, _key(slot, inputs, about), waiter(), work, label)
-    return running.begin(slot, about.spec, inputs, job)
+    job = hub().run(about.spec, (slot, about.fingerprint, question), waiter(), work, label)
+    return running.begin(slot, about.spec, question, job)
 
 
 def step_reporter(job: Job, what: str = "") -> Callable[[Step], None]:

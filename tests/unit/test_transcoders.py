@@ -1,5 +1,6 @@
 """Encoding and reconstruction against loops written out, on several families; names; the fit."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,10 @@ from mi_core.transcoders.encode import (
     written_values,
 )
 from mi_core.transcoders.names import Feature, FeatureAt, format_features, parse_feature, parse_features
-from mi_core.transcoders.store import load_transcoder
+from mi_core.transcoders.store import files_version, load_transcoder
 from mi_core.transcoders.transcoder import Encoder, Transcoder
 from tests.tiny import tiny
-from tests.transcoders import MemorySource, tiny_clt, tiny_plt
+from tests.transcoders import MemorySource, tiny_clt, tiny_plt, write_clt
 
 IDS = (5, 17, 3, 42, 8, 11, 60)
 
@@ -171,3 +172,13 @@ def test_features_and_layers_that_are_not_there_are_refused() -> None:
 def test_a_model_without_a_transcoder_says_so(tmp_path: Path) -> None:
     with pytest.raises(TranscoderError, match="no transcoder of its own"):
         load_transcoder(tiny("llama"))
+
+
+def test_files_that_are_made_anew_are_told_apart(tmp_path: Path) -> None:
+    folder = write_clt(tiny_clt(tiny("llama")), tmp_path / "mine")
+    before = files_version(None, str(folder))
+    assert before > 0
+    assert files_version(None, str(folder)) == before
+    os.utime(folder / "W_dec_0.safetensors", ns=(before + 10**9, before + 10**9))
+    assert files_version(None, str(folder)) > before
+    assert files_version(None, "nobody/nothing") == files_version(None) == 0
