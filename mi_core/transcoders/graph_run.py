@@ -75,7 +75,8 @@ def attribution_graph(
     edges = _Edges(made.parts)
     cancelled = edges.fill(inputs.rows, on_step or (lambda step: None))
     result = _result(model, made, edges)
-    checks = (sum_rule(result, model.dtype), second_way(model, made.transcoder, made.parts, result))
+    again = second_way(model, made.transcoder, made.parts, result)
+    checks = (sum_rule(result, model.dtype), *again)
     return replace(
         result,
         checks=checks,

@@ -175,10 +175,17 @@ def autograd_rows(
         values = [_pre_activation(recorded, transcoder, active, node) for node in nodes.tolist()]
         values += [_logit(recorded, target, frozen.logit_factor) for target in parts.targets]
         leaves = [recorded.embed, *(recorded.leaves[layer] for layer in range(frozen.n_layers))]
-        written = _written(recorded, transcoder, parts)
-        made = [_row(value, leaves, written, parts) for value in values]
-    edges = torch.stack([edges for edges, _ in made])
-    return Rows(edges, torch.stack([remainder for _, remainder in made]))
+        slopes = _slopes(values, leaves, frozen.n_pos)
+        whole = torch.stack([value.detach().cpu() for value in values])
+    rest = _unexplained(recorded, transcoder, frozen.n_pos)
+    features = _feature_edges(transcoder, active, slopes[1:], rest)
+    errors = [
+        torch.einsum("vtd,td->vt", slope, left)[:, list(parts.unmasked)]
+        for slope, left in zip(slopes[1:], rest, strict=True)
+    ]
+    embed = recorded.embed.detach().cpu().reshape(frozen.n_pos, -1)
+    edges = torch.cat([features, *errors, torch.einsum("vtd,td->vt", slopes[0], embed)], 1)
+    return Rows(edges, whole - edges.sum(1))
 
 
 def _pre_activation(recorded: _Recorded, transcoder: Transcoder, active: ActiveFeatures, node: int) -> Tensor:
@@ -197,49 +204,52 @@ def _logit(recorded: _Recorded, target: Target, factor: float) -> Tensor:
     return logits[target.ids[0]] - other
 
 
-def _written(
-    recorded: _Recorded, transcoder: Transcoder, parts: GraphParts
-) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
-    """Per layer: [node, d_model] what every feature writes, [pos, d_model] b_dec, [pos, d_model] the rest."""
-    active, n_pos, found = parts.active, parts.frozen.n_pos, {}
-    for layer, leaf in recorded.leaves.items():
-        vectors = torch.zeros(len(active), leaf.shape[-1], dtype=leaf.dtype)
-        for node in range(len(active)):
-            source, targets = int(active.layer[node]), transcoder.targets(int(active.layer[node]))
-            if layer in targets:
-                row = transcoder.source.rows(source, active.feature[[node]].cpu())[0, targets.index(layer)]
-                vectors[node] = float(active.activation[node]) * row.to(vectors)
-        rest = leaf.detach().reshape(n_pos, -1).cpu().clone()
-        if layer not in transcoder.written_layers:
-            found[layer] = vectors, torch.zeros_like(rest), rest
-            continue
-        constant = transcoder.source.bias(layer).to(rest).repeat(n_pos, 1)
+def _slopes(
+    values: Sequence[Tensor], leaves: Sequence[Tensor], n_pos: int
+) -> list[Float[Tensor, "value pos d_model"]]:
+    """Per leaf, the derivative of every value by it; on the CPU."""
+    found: list[list[Tensor]] = [[] for _ in leaves]
+    for value in values:
+        gradients = torch.autograd.grad(value, list(leaves), retain_graph=True, allow_unused=True)
+        for kept, gradient, leaf in zip(found, gradients, leaves, strict=True):
+            slope = torch.zeros_like(leaf) if gradient is None else gradient
+            kept.append(slope.detach().cpu().reshape(n_pos, -1))
+    return [torch.stack(kept) for kept in found]
+
+
+def _unexplained(
+    recorded: _Recorded, transcoder: Transcoder, n_pos: int
+) -> list[Float[Tensor, "pos d_model"]]:
+    """Per layer, the MLP output without b_dec and skip; features are still in it."""
+    found = []
+    for layer in sorted(recorded.leaves):
+        rest = recorded.leaves[layer].detach().reshape(n_pos, -1).cpu().clone()
+        if layer in transcoder.written_layers:
+            rest -= transcoder.source.bias(layer).to(rest)
         matrix = transcoder.source.skip(layer) if layer in transcoder.layers else None
         if matrix is not None:
             rest -= recorded.seen(layer).detach().cpu() @ matrix.to(rest)
-        rest -= constant
-        rest.index_add_(0, active.position.cpu(), -vectors)
-        found[layer] = vectors, constant, rest
+        found.append(rest)
     return found
 
 
-def _row(
-    value: Tensor,
-    leaves: Sequence[Tensor],
-    written: dict[int, tuple[Tensor, Tensor, Tensor]],
-    parts: GraphParts,
-) -> tuple[Tensor, Tensor]:
-    """Edges and remainder of one target: its slopes times what was written, and what these do not explain."""
-    n_pos, positions = parts.frozen.n_pos, parts.active.position.cpu()
-    slopes = torch.autograd.grad(value, list(leaves), retain_graph=True, allow_unused=True)
-    slopes = [
-        (torch.zeros_like(leaf) if slope is None else slope).cpu().reshape(n_pos, -1)
-        for slope, leaf in zip(slopes, leaves, strict=True)
-    ]
-    features, errors = torch.zeros(parts.n_features, dtype=slopes[0].dtype), []
-    for layer, (vectors, _, rest) in written.items():
-        features += (slopes[1 + layer][positions] * vectors).sum(-1)
-        errors.append((slopes[1 + layer] * rest).sum(-1)[list(parts.unmasked)])
-    tokens = (slopes[0] * leaves[0].detach().cpu().reshape(n_pos, -1)).sum(-1)
-    edges = torch.cat([features, *errors, tokens])
-    return edges, value.detach().cpu() - edges.sum()
+def _feature_edges(
+    transcoder: Transcoder,
+    active: ActiveFeatures,
+    slopes: Sequence[Float[Tensor, "value pos d_model"]],
+    rest: Sequence[Float[Tensor, "pos d_model"]],
+) -> Float[Tensor, "value feature"]:
+    """Edges from all features; what these write is taken off `rest`, in place."""
+    found = torch.zeros(len(slopes[0]), len(active), dtype=slopes[0].dtype)
+    for layer in transcoder.layers:
+        part = active.of_layer(layer)
+        if part.start == part.stop:
+            continue
+        positions, activation = active.position[part].cpu(), active.activation[part].cpu()
+        indices, inverse = active.feature[part].cpu().unique(return_inverse=True)
+        rows = transcoder.source.rows(layer, indices).to(found)
+        for column, target in enumerate(transcoder.targets(layer)):
+            vectors = activation.to(found)[:, None] * rows[inverse, column]
+            found[:, part] += torch.einsum("vnd,nd->vn", slopes[target][:, positions], vectors)
+            rest[target].index_add_(0, positions, -vectors)
+    return found
