@@ -18,9 +18,10 @@ from mi_core.model.hub import TIMEOUT_SECONDS, hub_errors
 from mi_core.model.progress import format_bytes
 from mi_core.transcoders.sources import Span, check_spans, cut_off, read_merged
 
-MAX_BYTES = 64 * 2**20
-"""What one reading may fetch; more than this is a download, which is asked for as such."""
-MAX_REQUESTS = 256
+MAX_BYTES = 32 * 2**20
+"""What one reading may fetch (the index of a large transcoder's examples has some megabytes)."""
+MAX_REQUESTS = 32
+"""Rows of so many features of a layer are a look; more is a download, which is asked for as such."""
 KEPT_BYTES = 4 * 2**30
 """What all stretches on disk may hold together; those used longest ago leave first."""
 _TOGETHER = 8
