@@ -2,18 +2,22 @@
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from mi_core.cli import main
 from mi_core.engine import build_model
 from mi_core.errors import Cancelled, InputError, TranscoderError
 from mi_core.exports.word_search import hits_figure, layers_figure
 from mi_core.model.model import LoadedModel
 from mi_core.transcoders import (
     Feature,
+    FeatureNeighboursResult,
+    FeatureWeightsResult,
     Hook,
     Transcoder,
     WordSearchInputs,
@@ -278,3 +282,21 @@ def test_records_tables_and_figures() -> None:
     for bad in ({"side": "eats"}, {"rank_by": "luck"}, {"count": 0}):
         with pytest.raises(InputError):
             WordSearchInputs("Paris", **bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "kind"),
+    [
+        ("feature", ("--feature", "5:10"), FeatureWeightsResult),
+        ("feature-neighbours", ("--feature", "L5F10", "--count", "2"), FeatureNeighboursResult),
+        ("word-search", ("--word", "king", "--side", "reads"), WordSearchResult),
+    ],
+)
+def test_commands_write_what_the_library_reads(
+    tmp_path: Path, command: str, options: tuple[str, ...], kind: Any
+) -> None:
+    out = tmp_path / "result.json"
+    assert main([command, "--model", "atlas", *options, "--output", str(out)]) == 0
+    result = kind.from_json(out.read_text(encoding="utf-8"))
+    assert all(check.passed for check in result.checks)
+    assert len(result.to_frame()) > 0
