@@ -28,6 +28,8 @@ Record = dict[str, Any]
 Part = tuple[str | None, tuple[int, ...]]
 
 LINE, AIR, AXIS = 22.0, 22.0, 62
+ASIDE = (0.0, 0.1, 0.04, 0.15)
+"""Places above each other stand a little aside, of a column's width, so that no line runs through them."""
 GROUP_SHAPE, GROUP_HUE = "square", "#0b7285"
 NAME_LENGTH = 26
 LISTED = 12
@@ -74,13 +76,16 @@ def _places(
     columns = sorted({position for _, position in cells})
     rows, bottom = [], 0.0
     places = [(0.0, 0.0)] * len(parts)
+    stacked = dict.fromkeys(columns, 0)
     for row in sorted({row for row, _ in cells}):
         lines = max(len(found) for (at, _), found in cells.items() if at == row)
         middle = bottom + (lines * LINE + AIR) / 2
         rows.append((row, middle))
         for (at, position), found in cells.items():
-            for line, index in enumerate(found if at == row else ()):
-                places[index] = columns.index(position), middle + ((len(found) - 1) / 2 - line) * LINE
+            for line, index in reversed(list(enumerate(found if at == row else ()))):
+                across = columns.index(position) + ASIDE[stacked[position] % len(ASIDE)]
+                places[index] = across, middle + ((len(found) - 1) / 2 - line) * LINE
+                stacked[position] += 1
         bottom += lines * LINE + AIR
     return places, columns, rows, bottom
 
