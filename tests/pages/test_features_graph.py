@@ -184,3 +184,20 @@ def test_mistakes_cost_one_sentence(frame: Callable[..., AppTest], link: dict[st
         settle(session, "feature_graph")
     assert_sound(session)
     assert told in said(session)
+
+
+@pytest.mark.parametrize("prompt", ["a", "\U0001f600 \u6f22\u5b57 <b>$x$ [y](z)", "\n\n", "the the the the"])
+def test_any_prompt_gives_a_graph(frame: Callable[..., AppTest], prompt: str) -> None:
+    session = frame("features", prompt=prompt, ft_tab="graph", gr_rows="20")
+    settle(session, "feature_graph")
+    session.run()
+    assert_sound(session)
+    result = result_of(session)
+    drawn = charts(session)[0]
+    assert sum(dot["kind"] == "2" for dot in drawn["nodes"]) == len(result.tokens)
+
+
+def test_without_a_prompt_a_file_can_still_be_opened(frame: Callable[..., AppTest]) -> None:
+    session = frame("features", prompt="", ft_tab="graph")
+    assert_sound(session)
+    assert "Neuronpedia graph files" in [expander.label for expander in session.expander]
