@@ -62,7 +62,7 @@ def second_way(
         *range(result.n_rows - result.n_targets, result.n_rows),
     ]
     edges = result.edges[rows][:, : parts.first_logit]
-    off = float(np.abs(edges - again.edges.numpy()).max(initial=0.0))
+    off = float(np.abs(edges - again.edges.float().numpy()).max(initial=0.0))
     largest = float(np.abs(edges).max(initial=0.0))
     limit = sum_limit(model.dtype, largest)
     yield Check(
@@ -80,8 +80,8 @@ def graph_warnings(result: GraphResult, transcoder: Transcoder) -> Iterator[str]
     if bad:
         named = ", ".join(map(str, bad))
         yield (
-            f"The transcoder explains less than nothing of the MLP output of layer {named}: wrong hooks or "
-            "the wrong model. Do not trust this graph."
+            f"The transcoder explains less than nothing of the MLP output of layer {named}: wrong hooks, the "
+            "wrong model, or a prompt that lacks its BOS token. Do not trust this graph."
         )
     absent = [str(layer) for layer, value in enumerate(result.fvu.tolist()) if np.isnan(value)]
     if absent and len(result.tokens) - len(result.masked) > 1:
