@@ -88,28 +88,6 @@ def stamp_of(name: str, spec: "ModelSpec | None") -> Hashable:
     return None if plan is None else (plan.listing.commit, plan.listing.by_range, plan.files_here)
 
 
-def files_version(spec: "ModelSpec | None", name: str = "") -> int:
-    """Tells two states of a transcoder's files apart; 0 where they are not in a folder here.
-
-    Args:
-        spec: of the model.
-        name: see `load_transcoder`.
-
-    Returns:
-        The newest modification time among its weights, its config and its features files, nanoseconds.
-    """
-    beside = found_transcoders(spec)
-    first = beside[0].folder if beside else ""
-    folder = Path(next((one.folder for one in beside if one.name == name), name or first)).expanduser()
-    if not name and not beside:
-        return 0
-    patterns = ("*.safetensors", "*.npz", "config.yaml", "cfg.json", "features/*.json.gz")
-    try:
-        return max((path.stat().st_mtime_ns for one in patterns for path in folder.glob(one)), default=0)
-    except OSError:
-        return 0
-
-
 def load_transcoder(model: "LoadedModel", name: str = "") -> "Transcoder":
     """A transcoder of a loaded model, opened once; opened again when its files have changed since.
 

@@ -34,7 +34,7 @@ KINDS: dict[str, str] = {
 }
 RESIDENT_BYTES = 2 * 2**30
 """What encoders may hold together; the one used longest ago leaves first."""
-CHUNK_BYTES = 256 * 2**20
+CHUNK_BYTES = 64 * 2**20
 """Largest float32 piece of a decoder or encoder that is made at once."""
 
 

@@ -161,9 +161,9 @@ def _question(inputs: Hashable, about: About) -> Hashable:
     name = getattr(inputs, "transcoder", None)
     if name is None:
         return inputs
-    from mi_core.transcoders.store import files_version
+    from mi_core.transcoders.store import stamp_of
 
-    return (inputs, files_version(about.spec, name))
+    return (inputs, stamp_of(name, about.spec))
 
 
 def begin(slot: str, inputs: Hashable, function: Callable[..., Any], label: str, about: About) -> Run:

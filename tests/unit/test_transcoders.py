@@ -18,7 +18,7 @@ from mi_core.transcoders.encode import (
     written_values,
 )
 from mi_core.transcoders.names import Feature, FeatureAt, format_features, parse_feature, parse_features
-from mi_core.transcoders.store import files_version, load_transcoder
+from mi_core.transcoders.store import load_transcoder, stamp_of
 from mi_core.transcoders.transcoder import Encoder, Transcoder
 from tests.tiny import tiny
 from tests.transcoders import MemorySource, tiny_clt, tiny_plt, write_clt
@@ -176,9 +176,10 @@ def test_a_model_without_a_transcoder_says_so(tmp_path: Path) -> None:
 
 def test_files_that_are_made_anew_are_told_apart(tmp_path: Path) -> None:
     folder = write_clt(tiny_clt(tiny("llama")), tmp_path / "mine")
-    before = files_version(None, str(folder))
-    assert before > 0
-    assert files_version(None, str(folder)) == before
-    os.utime(folder / "W_dec_0.safetensors", ns=(before + 10**9, before + 10**9))
-    assert files_version(None, str(folder)) > before
-    assert files_version(None, "nobody/nothing") == files_version(None) == 0
+    before = stamp_of(str(folder), None)
+    assert before is not None
+    assert stamp_of(str(folder), None) == before
+    later = (folder / "W_dec_0.safetensors").stat().st_mtime_ns + 10**9
+    os.utime(folder / "W_dec_0.safetensors", ns=(later, later))
+    assert stamp_of(str(folder), None) != before
+    assert stamp_of("", None) is None
