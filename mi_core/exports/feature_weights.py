@@ -162,13 +162,15 @@ def cosines_figure(result: FeatureWeightsResult) -> Figure:
 
 def reads_figure(result: FeatureWeightsResult) -> Figure:
     """Words that it reads."""
-    threshold = "0 (ReLU)" if result.threshold is None else number(result.threshold)
+    threshold = "none" if result.threshold is None else number(result.threshold)
+    among = ", and it is among the largest of its layer" if "top-k" in result.activation else ""
     caption = (
         f"The {result.read_ids.shape[1]} words whose embeddings the encoder of {result.feature.text} "
         f"answers to most and least ({legible(result.reads_at)}). Vocabulary mean "
         f"{number(result.read_mean)}, standard deviation {number(result.read_deviation)}. Length of the "
         f"encoder's row {number(result.encoder_norm)}, b_enc {number(result.encoder_bias)}, threshold "
-        f"{threshold}: it is active where everything that it reads gives more than {number(result.needed)}."
+        f"{threshold}: it is active where everything that it reads gives more than "
+        f"{number(result.needed)}{among}."
     )
     if result.feature.layer > EARLY:
         caption += (

@@ -60,7 +60,7 @@ class FeatureWeightsResult:
         read_mean: mean over the vocabulary.
         read_deviation: standard deviation over the vocabulary.
         encoder_norm: length of the encoder's row.
-        encoder_bias: b_enc.
+        encoder_bias: b_enc, less what the encoder makes of a centre that is taken off its input first.
         threshold: of a JumpReLU; None without.
         vocabulary: token id -> visible text.
         warnings: sentences to be read before the figure.

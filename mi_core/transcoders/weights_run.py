@@ -205,7 +205,10 @@ def _read_reads(
     readings = read_embedding(model, direction[:, None], watch)
     none = np.zeros(0)
     reading = _Reading(ends_of(readings, inputs.tokens), moments_of(readings), none, none)
-    return reading, _EncoderRow(row, float(encoder.b_enc[feature.index]), threshold)
+    bias = float(encoder.b_enc[feature.index])
+    if encoder.centre is not None:  # w . (x - centre) + b = w . x + (b - w . centre)
+        bias -= float(row @ encoder.centre.cpu().double())
+    return reading, _EncoderRow(row, bias, threshold)
 
 
 def _cosines(rows: Float[Tensor, "target d_model"]) -> Float[np.ndarray, "target target"]:

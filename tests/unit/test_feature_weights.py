@@ -118,6 +118,22 @@ def test_rows_norms_and_cosines() -> None:
     assert result.needed == pytest.approx(result.threshold - result.encoder_bias)
 
 
+def test_what_is_needed_is_where_the_activation_begins() -> None:
+    """With a centre that is taken off the input first, as SAEs do."""
+    model = tiny("llama")
+    made = tiny_clt(model)
+    generator = torch.Generator().manual_seed(3)
+    encoder = made.source.encoder(1)
+    centre = torch.randn(model.dims.d_model, generator=generator)
+    made.source.encoders[1] = dataclasses.replace(encoder, centre=centre)  # type: ignore[attr-defined]
+    result = look(model, made, "L1F3")
+    x = torch.randn(200, model.dims.d_model, generator=generator)
+    active = made.activate(1, made.pre_activations(1, x))[:, 3] > 0
+    given = x.double().numpy() @ encoder_of(made, result.feature)
+    assert 0 < int(active.sum()) < 200
+    np.testing.assert_array_equal(active.numpy(), given > result.needed)
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_reads_are_embeddings_times_the_encoder(name: str) -> None:
     model, transcoder = tiny(name), tiny_clt(tiny(name))
