@@ -17,13 +17,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.causal_trace_result import Step
-from mi_core.errors import Cancelled, InputError, LanternError
+from mi_core.errors import Cancelled, InputError
 from mi_core.model.model import LoadedModel
 from mi_core.model.progress import format_bytes
 from mi_core.provenance import Provenance
@@ -35,15 +34,14 @@ from mi_core.transcoders.corpus_checkpoint import (
     write_checkpoint,
 )
 from mi_core.transcoders.corpus_checks import counts_check, examples_check, finite_check, prompt_check
-from mi_core.transcoders.corpus_density import SCHEMA, VERSION, save_folder
+from mi_core.transcoders.corpus_density import save_folder
 from mi_core.transcoders.corpus_encode import layer_activations, tokens_at_once
 from mi_core.transcoders.corpus_gather import Gather, gather_bytes
 from mi_core.transcoders.corpus_inputs import CorpusPassInputs
-from mi_core.transcoders.corpus_records import Records, Trim, trims
 from mi_core.transcoders.corpus_result import CorpusPassResult
 from mi_core.transcoders.corpus_state import LayerState, prefix_numbers, state_bytes
 from mi_core.transcoders.corpus_text import DIVERSE, Row, batches, rows, text_digest
-from mi_core.transcoders.corpus_words import layer_words
+from mi_core.transcoders.corpus_writing import Counted, Written, write_files
 from mi_core.transcoders.feature_files_write import FeatureWriter
 from mi_core.transcoders.store import load_transcoder
 from mi_core.transcoders.transcoder import Transcoder
@@ -107,9 +105,7 @@ class _Pass:
     resumed: int = 0
     saved: float = field(default_factory=time.perf_counter)
     longest: Row | None = None
-    bytes: int = 0
-    trim: Trim | None = None
-    warnings: list[str] = field(default_factory=list)
+    written: Written = field(default_factory=lambda: Written(0, ()))
 
     @property
     def folder(self) -> Path:
@@ -229,73 +225,16 @@ class _Pass:
 
     def write(self, gather: Gather) -> None:
         """Make the records and write the files."""
-        records = Records(
-            self.inputs, self.states, gather, self._words(), self.n_tokens, self.transcoder.name,
-            self.model.tokenizer,
-        )  # fmt: skip
-        records.prepare()
-        self.trim = self._fitting(records)
-        writer = FeatureWriter(self.folder)
-        writer.begin()
-        try:
-            for number, layer in enumerate(self.states):
-                self._report(1 - WRITING * (1 - number / len(self.states)), f"writing layer {layer}")
-                writer.add_layer(layer, records.of_layer(layer, self.trim))
-        except BaseException:
-            writer.give_up()
-            raise
-        self.bytes = writer.finish(self._summary())
-        if self.inputs.max_bytes and self.bytes > self.inputs.max_bytes:
-            self.warnings.append(
-                f"The files have {format_bytes(self.bytes)}, more than the "
-                f"{format_bytes(self.inputs.max_bytes)} asked for: keep fewer examples."
-            )
+        name = DIVERSE if self.inputs.text == DIVERSE else Path(self.inputs.text).name
+        counted = Counted(self.n_tokens, self.n_rows, self.n_documents, name, self.digest)
+        layers = len(self.states)
 
-    def _fitting(self, records: Records) -> Trim:
-        """As much of the examples as the size limit allows."""
-        steps = trims(self.inputs)
-        if not self.inputs.max_bytes:
-            return steps[0]
-        room = 0.97 * self.inputs.max_bytes - 12 * sum(self.transcoder.n_features.values())
-        chosen = next((trim for trim in steps if records.estimate(trim) <= room), steps[-1])
-        if chosen != steps[0]:
-            self.warnings.append(f"To stay within the size limit, examples were cut: {chosen.text}.")
-        return chosen
+        def on_layer(number: int) -> None:
+            self._report(1 - WRITING * (1 - number / layers), f"writing layer {number + 1} of {layers}")
 
-    def _words(self) -> dict[int, Any]:
-        """Tokens that features write most and least; nothing, with the reason, where that cannot be told."""
-        if not self.inputs.words:
-            return {}
-        try:
-            return {
-                layer: layer_words(self.model, self.transcoder, layer, self.inputs.words)
-                for layer in self.states
-            }
-        except LanternError as error:
-            self.warnings.append(f"The files do not tell which tokens features write: {error}")
-            return {}
-
-    def _summary(self) -> dict[str, Any]:
-        return {
-            "schema": SCHEMA,
-            "version": VERSION,
-            "transcoder": self.transcoder.name,
-            "fingerprint": self.transcoder.fingerprint,
-            "text": DIVERSE if self.inputs.text == DIVERSE else Path(self.inputs.text).name,
-            "text_digest": self.digest,
-            "n_tokens": self.n_tokens,
-            "n_rows": self.n_rows,
-            "n_documents": self.n_documents,
-            "examples": self.trim.text if self.trim else "",
-            "seed": self.inputs.seed,
-            "layers": {
-                str(layer): {
-                    "counts": state.counts.tolist(),
-                    "largest": [float(f"{value:.7g}") for value in state.largest.tolist()],
-                }
-                for layer, state in self.states.items()
-            },
-        }
+        self.written = write_files(
+            self.model, self.transcoder, self.inputs, self.states, gather, counted, self.folder, on_layer
+        )
 
     def stopped(self) -> CorpusPassResult:
         """What is known when the user stops.
@@ -337,8 +276,8 @@ class _Pass:
             counts=np.concatenate([state.counts for state in states.values()]),
             largest=np.concatenate([state.largest for state in states.values()]),
             folder="" if cancelled else str(self.folder),
-            file_bytes=self.bytes,
-            warnings=(*self.transcoder.warnings, *self.warnings, *said),
+            file_bytes=self.written.file_bytes,
+            warnings=(*self.transcoder.warnings, *self.written.warnings, *said),
             checks=(finite_check(states), counts_check(states), *checks),
             seconds=time.perf_counter() - self.started,
             cancelled=cancelled,
