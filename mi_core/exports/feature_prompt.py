@@ -202,9 +202,9 @@ def _narrowed(result: FeaturesOnPromptResult, choice: Choice, listed: Listing) -
     if choice.positions:
         names = [token_label(at, result.tokens[at].visible) for at in choice.positions[:12]]
         more = f" and {len(choice.positions) - 12} more" if len(choice.positions) > 12 else ""
-        said.append(f"Only tokens {', '.join(names)}{more}.")
+        said.append(f"Listed: features that are active at {', '.join(names)}{more}.")
     if choice.layers:
-        said.append(f"Only layers {', '.join(map(str, choice.layers))}.")
+        said.append(f"Listed: layers {', '.join(map(str, choice.layers))}.")
     if choice.densest is not None:
         said.append(
             f"{listed.dense:,} features that are active on more than {100 * choice.densest:g} % of the "

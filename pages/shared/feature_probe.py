@@ -9,6 +9,7 @@ import streamlit as st
 from mi_core.errors import InputError
 from mi_core.transcoders.probe_inputs import CltProbeInputs
 from pages.shared.feature_probe_fields import WHICH
+from pages.shared.feature_prompt_text import PROBE_FORMULA
 from pages.shared.features_page import FeaturesAsked, choose_feature, chosen_feature, features_asked
 from pages.shared.figure_card import figure_card
 from pages.shared.instant import draw_warnings, instant, pass_seconds
@@ -22,13 +23,6 @@ if TYPE_CHECKING:
 SLOT = "clt_probe"
 FILE = "_probe_file"
 MOST_MEGABYTES = 20
-FORMULA = r"""
-$$
-\ell_2[p] = \big\lVert \text{logits}(y_m[p] \mathrel{+}= s\, W_\text{dec}^{f \to m}\ \forall m) -
-\text{logits} \big\rVert \qquad
-\text{concentration} = \frac{\ell_2[\text{last}]}{\text{upper median of } \ell_2}
-$$
-"""
 
 
 def draw_probe_tab() -> None:
@@ -160,7 +154,7 @@ def _draw(result: CltProbeResult, name: str) -> None:
 
     figure_card(f"probe_top_{name}", top_figure(result, position, chosen=_cell(result)), on_cell=choose)
     if result.feature is not None:
-        figure_card(f"probe_l2_{name}", injection_figure(result, position), formula=FORMULA)
+        figure_card(f"probe_l2_{name}", injection_figure(result, position), formula=PROBE_FORMULA)
     figure_card(f"probe_counts_{name}", count_figure(result, position))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from pages.shared.feature_prompt_text import EFFECT_FORMULA, PROMPT_FORMULA
 from pages.shared.features_page import choose_feature, chosen_feature, pins, toggle_pin
 from pages.shared.figure_card import figure_card
 from pages.shared.selection import select, selection
@@ -18,17 +19,6 @@ if TYPE_CHECKING:
     from mi_core.transcoders.prompt_view import Choice, Listing
 
 TABLE_ROWS = 300
-FORMULA = r"""
-$$
-a_l[p] = \phi(W_\text{enc}^l\, x_l[p] + b_\text{enc}^l) \qquad
-\hat y_m[p] = b_\text{dec}^m + \sum_{l \le m} a_l[p]\, W_\text{dec}^{l \to m}
-$$
-"""
-EFFECT_FORMULA = r"""
-$$
-\text{effect} = a_s[p] \sum_m W_\text{dec}^{s \to m} \cdot \frac{\partial\, \text{logit}}{\partial\, y_m[p]}
-$$
-"""
 
 
 def draw_result(result: FeaturesOnPromptResult, choice: Choice) -> None:
@@ -71,7 +61,10 @@ def _draw_counts(result: FeaturesOnPromptResult, position: int) -> None:
         select(replace(selection(), position=at))
 
     figure_card(
-        "feature_counts", counts_figure(result, position, chosen=chosen), on_cell=choose, formula=FORMULA
+        "feature_counts",
+        counts_figure(result, position, chosen=chosen),
+        on_cell=choose,
+        formula=PROMPT_FORMULA,
     )
     st.caption("Click a cell to list only the features of that layer at that token; click it again for all.")
 
@@ -85,7 +78,7 @@ def _draw_list(result: FeaturesOnPromptResult, listed: Listing, choice: Choice) 
             choose_feature(listed.named(row), int(listed.position[row]))
 
     figure = list_figure(result, listed, choice, st.session_state["feature_rows"], chosen=_chosen_row(listed))
-    formula = EFFECT_FORMULA if choice.sort == "effect" else FORMULA
+    formula = EFFECT_FORMULA if choice.sort == "effect" else PROMPT_FORMULA
     figure_card("feature_list", figure, on_cell=choose, formula=formula)
 
 
@@ -170,11 +163,11 @@ def _draw_tokens(result: FeaturesOnPromptResult, listed: Listing, choice: Choice
         result, listed, choice, st.session_state["feature_rows"], position,
         chosen=None if row is None or now is None else (row, now),
     )  # fmt: skip
-    figure_card("feature_tokens_map", figure, on_cell=choose, formula=FORMULA)
+    figure_card("feature_tokens_map", figure, on_cell=choose, formula=PROMPT_FORMULA)
 
 
 def _draw_error(result: FeaturesOnPromptResult, position: int) -> None:
     from mi_core.exports.feature_prompt import error_figure
 
     with st.expander("Reconstruction error, token by token", icon=":material/troubleshoot:"):
-        figure_card("feature_error", error_figure(result, position), formula=FORMULA)
+        figure_card("feature_error", error_figure(result, position), formula=PROMPT_FORMULA)

@@ -15,6 +15,7 @@ from pages.shared.feature_graph_text import GRAPH_METHOD
 from pages.shared.feature_inject_text import INJECT_METHOD
 from pages.shared.feature_one_text import WEIGHTS_METHOD
 from pages.shared.feature_planning_text import PLANNING_METHOD
+from pages.shared.feature_prompt_text import PROMPT_METHOD
 from pages.shared.generation_text import GENERATION_METHOD, LOOP_METHOD
 from pages.shared.helix_text import HELIX_METHOD
 from pages.shared.knockout_text import KNOCKOUT_METHOD
@@ -124,6 +125,9 @@ def draw_methods() -> None:
     with st.container(border=True):
         st.subheader("Circuits")
         st.markdown(CIRCUITS_METHOD)
+    with st.container(border=True):
+        st.subheader("Features of a prompt, and the probe")
+        st.markdown(PROMPT_METHOD)
     with st.container(border=True):
         st.subheader("One feature, and features found by a word")
         st.markdown(WEIGHTS_METHOD)
