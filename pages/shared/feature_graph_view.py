@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from mi_core.transcoders.graph_names import FEATURE, KIND_NAMES, node_label, node_name
+from pages.shared.feature_corpus import draw_labels
 from pages.shared.feature_graph_fields import NODE
 from pages.shared.feature_graph_state import (
     choose_edge,
@@ -100,6 +101,7 @@ def draw_node(
     _node_buttons(result, node, view)
     if asked is not None and result.node_kind[node] == FEATURE:
         draw_feature_words(result, node, asked)
+        draw_labels(asked, int(result.node_layer[node]), int(result.node_feature[node]))
     rows = connection_rows(connections(result, node))
 
     def choose(cell: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The graph tab: its numbers are the library's, clicks and pins are in the link, files come in and go out."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -201,3 +202,17 @@ def test_without_a_prompt_a_file_can_still_be_opened(frame: Callable[..., AppTes
     session = frame("features", prompt="", ft_tab="graph")
     assert_sound(session)
     assert "Neuronpedia graph files" in [expander.label for expander in session.expander]
+
+
+def test_a_label_typed_at_a_node_names_it_in_the_drawing(
+    frame: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    result = result_of(opened(frame))
+    node = strong_features(result, 1)[0]
+    session = opened(frame, gr_node=node_name(result, node), gr_pins=node_name(result, node))
+    session.text_input(key="_feature_label").set_value("the <b>Louvre").run()
+    session.run()
+    assert_sound(session)
+    dots = {dot["node"]: dot for dot in charts(session)[0]["nodes"]}
+    assert dots[node]["label"] == dots[node]["beside"] == "the <b>Louvre"
