@@ -21,14 +21,23 @@ from mi_core.analyses.attribution_result import ReadToken
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.errors import InputError
 from mi_core.tokens import Token, visible
-from mi_core.transcoders.names import Feature, format_features, parse_features
+from mi_core.transcoders.names import format_features, parse_features
 from mi_core.transcoders.planning_inputs import PlanningInputs
+from mi_core.transcoders.planning_json import (
+    Strict,
+    feature_of,
+    keys_of,
+    known,
+    list_of,
+    load_object,
+    number_of,
+    plain_token,
+    text_of,
+    tokens_of,
+)
 from mi_core.transcoders.planning_result import METRICS, PlanningResult, shapes
 
-MAX_FILE_BYTES = 10_000_000
-MAX_TOKENS = 10_000
 MAX_FEATURES = 500
-MAX_TEXT = 100_000
 _NEAR = 1e-5  # they write float32 with eight digits
 
 
@@ -133,106 +142,6 @@ def planning_to_candle_mi(result: PlanningResult) -> str:
     return json.dumps(record, ensure_ascii=False, allow_nan=False, indent=2)
 
 
-# --- what both kinds of files share ---
-
-
-def load_object(data: bytes) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        InputError: too large, or something else.
-    """
-    if len(data) > MAX_FILE_BYTES:
-        raise InputError("The file is too large", why=f"more than {MAX_FILE_BYTES:,} bytes")
-    try:
-        record = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise InputError("This is not a JSON file", why=str(error)[:200]) from error
-    if not isinstance(record, dict):
-        raise InputError("The file is not a result of this experiment", why="it is no JSON object")
-    return _Strict(record)
-
-
-class _Strict(dict[str, Any]):
-    """A record whose missing keys are told by name."""
-
-    def __missing__(self, key: str) -> Any:
-        raise InputError(f"The file has no {key!r}", fix="Give a result file of this experiment")
-
-
-def text_of(record: Mapping[str, Any], key: str) -> str:
-    """A text of limited length.
-
-    Raises:
-        InputError: it is something else.
-    """
-    value = record[key]
-    if not isinstance(value, str) or len(value) > MAX_TEXT:
-        raise InputError(f"The file's {key!r} is no text, or endless")
-    return value
-
-
-def number_of(record: Mapping[str, Any], key: str) -> float:
-    """A finite number.
-
-    Raises:
-        InputError: it is something else.
-    """
-    value = record[key]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise InputError(f"The file's {key!r} is {str(value)[:40]!r}, no number")
-    return float(value)
-
-
-def list_of(record: Mapping[str, Any], key: str, limit: int = MAX_TOKENS) -> list[Any]:
-    """A list of limited length.
-
-    Raises:
-        InputError: it is something else.
-    """
-    value = record[key]
-    if not isinstance(value, list) or len(value) > limit:
-        raise InputError(f"The file's {key!r} is no list, or has more than {limit:,} entries")
-    return value
-
-
-def feature_of(value: Any) -> Feature:
-    """A feature from {layer, index}.
-
-    Raises:
-        InputError: it is something else.
-    """
-    layer, index = (value.get("layer"), value.get("index")) if isinstance(value, dict) else (None, None)
-    for number in (layer, index):
-        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 10**9:
-            raise InputError(f"The file has {str(value)[:40]!r} where a feature should be")
-    return Feature(int(layer or 0), int(index or 0))
-
-
-def keys_of(feature: Feature) -> dict[str, int]:
-    """The inverse of `feature_of`."""
-    return {"layer": feature.layer, "index": feature.index}
-
-
-def plain_token(result: Any, position: int) -> str:
-    """A token's own characters; what is shown for it where it covers none."""
-    token = result.tokens[position]
-    return result.inputs.prompt[token.start : token.end] if token.end > token.start else token.visible
-
-
-def known(value: float) -> float | None:
-    """A finite number, or None."""
-    return float(value) if math.isfinite(value) else None
-
-
-def tokens_of(texts: list[str]) -> tuple[Token, ...]:
-    """Tokens of which only the text is known."""
-    return tuple(Token(i, -1, visible(text), 0, 0) for i, text in enumerate(texts))
-
-
-# --- this file's parts ---
-
-
 def _tokens(record: Mapping[str, Any]) -> tuple[tuple[Token, ...], tuple[int, ...]]:
     texts = list_of(record, "tokens")
     if not texts or not all(isinstance(text, str) and len(text) <= 1000 for text in texts):
@@ -273,7 +182,7 @@ def _spaced(word: Any) -> str:
 def _numbers(record: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """The sweep at one strength, and the baseline."""
     entries = record["sweep"]
-    probability = np.array([number_of(_Strict(entry), "prob") for entry in entries])
+    probability = np.array([number_of(Strict(entry), "prob") for entry in entries])
     start = number_of(record, "baseline_prob")
     if not ((probability >= 0) & (probability <= 1)).all() or not 0 <= start <= 1:
         raise InputError("The file has probabilities below 0 or above 1")
@@ -286,7 +195,7 @@ def _numbers(record: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         values[METRICS.index(name), 0], base[METRICS.index(name)] = found, first
     if "baseline_logit" in record:
         index = METRICS.index("logit")
-        values[index, 0] = [number_of(_Strict(entry), "logit") for entry in entries]
+        values[index, 0] = [number_of(Strict(entry), "logit") for entry in entries]
         base[index] = number_of(record, "baseline_logit")
     return values, base
 

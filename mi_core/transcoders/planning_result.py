@@ -1,18 +1,13 @@
 """What the planning-in-poems experiment returns. CPU numpy."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from mi_core.analyses.ablation_sweep_inputs import EFFECT_METRICS
-from mi_core.analyses.ablation_sweep_record import read_shared
 from mi_core.analyses.attribution_result import ReadToken
 from mi_core.analyses.causal_trace_parts import Check
-from mi_core.analyses.plain import damage_told, texts_from
-from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
 from mi_core.provenance import Provenance
 from mi_core.tokens import Token
 from mi_core.transcoders.planning_inputs import PlanningInputs
@@ -20,7 +15,6 @@ from mi_core.transcoders.planning_inputs import PlanningInputs
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA, VERSION = "lantern/planning", 1
 METRICS = ("probability", "log_probability", "logit", "rank", "kl")
 """What is read at the last position, in the order of the arrays' first axis."""
 PARTS = ("injected", "suppressed")
@@ -60,7 +54,7 @@ class PlanningResult:
         risen_before: [draw] their probabilities in the baseline.
         risen_after: [draw] the same with the draw injected at the output position.
         risen_rank: [draw] their ranks then; 1 = the draw put its own token on top.
-        random_rotations: [metric, draw, position] at `inputs.strength`, the edit turned at random.
+        random_rotations: [metric, rotation, position] at `inputs.strength`, the edit turned at random.
         distractor_probability: [dose, position]; NaN without a distractor.
         distractor_baseline: the same without a push; NaN without a distractor.
         ratio: [position] at `inputs.strength`: the largest over layers of the length of what was added up to
@@ -94,7 +88,7 @@ class PlanningResult:
     risen_before: Float[np.ndarray, "draw"]
     risen_after: Float[np.ndarray, "draw"]
     risen_rank: Float[np.ndarray, "draw"]
-    random_rotations: Float[np.ndarray, "metric draw position"]
+    random_rotations: Float[np.ndarray, "metric rotation position"]
     distractor_probability: Float[np.ndarray, "dose position"]
     distractor_baseline: float
     ratio: Float[np.ndarray, "position"]
@@ -170,65 +164,15 @@ class PlanningResult:
 
     def to_frame(self) -> "pd.DataFrame":
         """Tidy table, one number per row, with its unit: series, strength, position, metric, value."""
-        import pandas as pd  # a third of a second; only tables need it
+        from mi_core.transcoders.planning_record import planning_frame
 
-        return pd.DataFrame(list(self._records()))
-
-    def _records(self) -> Iterator[dict[str, Any]]:
-        for metric, start in zip(METRICS, self.baseline.tolist(), strict=True):
-            yield self._row("baseline", 0.0, None, metric, start)
-        blocks: list[tuple[str, tuple[float, ...], np.ndarray]] = [("pushed", self.doses, self.values)]
-        strength = (self.inputs.strength,)
-        for part in range(self.parts.shape[1]):
-            blocks.append((f"{PARTS[part]} alone", strength, self.parts[:, part, None]))
-        for draw, name in enumerate(self.drawn):
-            blocks.append((f"random features {name}", strength, self.random_features[:, draw, None]))
-        for draw in range(self.random_rotations.shape[1]):
-            blocks.append((f"random rotation {draw}", strength, self.random_rotations[:, draw, None]))
-        for name, doses, block in blocks:
-            for index, metric in enumerate(METRICS):
-                for row, dose in enumerate(doses):
-                    for column, position in enumerate(self.positions):
-                        yield self._row(name, dose, position, metric, float(block[index, row, column]))
-        for index, metric in enumerate(METRICS):
-            for row, dose in enumerate(self.doses):
-                yield self._row("direct", dose, self.output, metric, float(self.direct[index, row]))
-
-    def _row(
-        self, series: str, strength: float, position: int | None, metric: str, value: float
-    ) -> dict[str, Any]:
-        token = "" if position is None else self.tokens[position].visible
-        return {
-            "series": series, "strength": strength, "position": position, "token": token, "metric": metric,
-            "value": value, "unit": EFFECT_METRICS[metric].unit,
-        }  # fmt: skip
+        return planning_frame(self)
 
     def to_json(self) -> str:
         """JSON text: schema "lantern/planning", version, every field; no NaN."""
-        return dump_record(SCHEMA, VERSION, {
-            "inputs": self.inputs.to_dict(),
-            "provenance": None if self.provenance is None else self.provenance.to_dict(),
-            "transcoder": self.transcoder,
-            "source": self.source,
-            "tokens": [asdict(token) for token in self.tokens],
-            "answer": asdict(self.answer),
-            "distractor": None if self.distractor is None else asdict(self.distractor),
-            "metrics": list(METRICS),
-            "features": list(self.features),
-            "positions": list(self.positions),
-            "drawn": list(self.drawn),
-            "risen": list(self.risen),
-            "risen_ids": self.risen_ids.tolist(),
-            "n_layers": len(self.norms),
-            "n_parts": self.parts.shape[1],
-            "n_rotations": self.random_rotations.shape[1],
-            "distractor_baseline": None if self.distractor is None else self.distractor_baseline,
-            **{name: encode_array(getattr(self, name)) for name in ARRAYS},
-            "warnings": list(self.warnings),
-            "checks": [asdict(check) for check in self.checks],
-            "seconds": self.seconds,
-            "cancelled": self.cancelled,
-        })  # fmt: skip
+        from mi_core.transcoders.planning_record import planning_json
+
+        return planning_json(self)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "PlanningResult":
@@ -237,9 +181,9 @@ class PlanningResult:
         Raises:
             InputError: not such a record, or damaged.
         """
-        record = load_record(text, SCHEMA, VERSION)
-        with damage_told("planning"):
-            return _build(record)
+        from mi_core.transcoders.planning_record import planning_from_json
+
+        return planning_from_json(text)
 
 
 def _shapes(result: PlanningResult) -> dict[str, tuple[int, ...]]:
@@ -278,31 +222,3 @@ def shapes(
         "norms": (n_layers,),
         "activations": (n_features, positions),
     }
-
-
-def _build(record: Mapping[str, Any]) -> PlanningResult:
-    inputs = PlanningInputs.from_dict(record["inputs"])
-    features, drawn = texts_from(record["features"]), texts_from(record["drawn"])
-    positions = tuple(int(position) for position in record["positions"])
-    wanted = shapes(
-        len(inputs.doses), len(positions), len(drawn), int(record["n_rotations"]),
-        parts=int(record["n_parts"]), n_layers=int(record["n_layers"]), n_features=len(features),
-    )  # fmt: skip
-    arrays: dict[str, Any] = {
-        name: decode_array(record[name], "float64", wanted[name], name) for name in ARRAYS
-    }
-    shared = read_shared(record)
-    shared.pop("metrics", None)
-    start = record["distractor_baseline"]
-    return PlanningResult(
-        **{**shared, "inputs": inputs},
-        transcoder=str(record["transcoder"]),
-        source=str(record["source"]),
-        features=features,
-        positions=positions,
-        drawn=drawn,
-        risen=texts_from(record["risen"]),
-        risen_ids=decode_array(record["risen_ids"], "int64", (len(drawn),), "risen_ids"),
-        distractor_baseline=float("nan") if start is None else float(start),
-        **arrays,
-    )

@@ -18,8 +18,8 @@ import numpy as np
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.errors import InputError
 from mi_core.transcoders.names import parse_feature, parse_features
-from mi_core.transcoders.planning_files import keys_of, list_of, load_object, number_of, text_of, tokens_of
 from mi_core.transcoders.planning_inputs import MAX_STRENGTHS, FeatureRoutingInputs
+from mi_core.transcoders.planning_json import keys_of, list_of, load_object, number_of, text_of, tokens_of
 from mi_core.transcoders.routing_result import FeatureRoutingResult
 
 TOP = 20

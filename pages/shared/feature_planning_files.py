@@ -55,7 +55,8 @@ def _written(slot: str, result: Any) -> str | None:
 
 def _draw_file(uploaded: Any) -> None:
     """The file's own figures, with what does not agree in it."""
-    from mi_core.transcoders.planning_files import MAX_FILE_BYTES, load_object, read_planning
+    from mi_core.transcoders.planning_files import read_planning
+    from mi_core.transcoders.planning_json import MAX_FILE_BYTES, load_object
     from mi_core.transcoders.routing_files import read_routing
     from pages.shared.feature_planning import draw_figures
     from pages.shared.feature_routing import draw_routing_figures

@@ -172,6 +172,23 @@ def test_random_features_are_others_of_the_same_layers_and_their_runs_are_theirs
         assert result.risen_rank[draw] == 1 + int((logits > logits[risen]).sum())
 
 
+def test_with_nothing_injected_the_suppressed_ones_are_replaced() -> None:
+    model, _ = prepared("llama")
+    result = planning(model, replace(INPUTS, inject="", controls=2))
+    for draw, text in enumerate(result.drawn):
+        again = planning(model, replace(INPUTS, inject="", suppress=text, controls=0))
+        np.testing.assert_allclose(result.random_features[:, draw], again.values[:, again.dose], atol=1e-9)
+
+
+def test_a_layer_without_other_features_has_no_draws_and_says_so() -> None:
+    model = model_of("qwen3")
+    use(model, tiny_clt(model, n_features=1))
+    result = planning(model, replace(INPUTS, inject="L1F0", suppress="", controls=2))
+    assert not result.drawn
+    assert any("no random features" in warning for warning in result.warnings)
+    assert PlanningResult.from_json(result.to_json()).to_json() == result.to_json()
+
+
 def test_rotations_keep_lengths_and_angles_and_nothing_else() -> None:
     _, transcoder = prepared("llama")
     push = push_of(transcoder, INPUTS.weights)
@@ -320,7 +337,7 @@ def test_what_the_model_does_not_have_is_told(fields: dict, said: str) -> None:
 
 
 def test_an_endless_experiment_is_refused_before_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mi_core.transcoders.planning_run.MAX_RUNS", 10)
+    monkeypatch.setattr("mi_core.transcoders.planning_setup.MAX_RUNS", 10)
     with pytest.raises(InputError, match="too large"):
         planning(prepared("llama")[0], INPUTS)
 
