@@ -91,7 +91,7 @@ class RemoteFile:
             raise TranscoderError(
                 f"{self.name} is not here", kind="no_decoder",
                 why=f"{format_bytes(total)} of it in {len(spans):,} pieces are needed, which is a download",
-                fix="Fetch the file first",
+                fix="Fetch the file first, under About this transcoder",
             )  # fmt: skip
         with ThreadPoolExecutor(min(_TOGETHER, len(spans))) as pool:
             return list(pool.map(self._ask, spans))
