@@ -1,10 +1,13 @@
 """Rows of attribution graphs: two implementations, the sum rule, and what doubling a node does."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch.utils.hooks import RemovableHandle
 
+from mi_core.engine import Edit, observe, run
 from mi_core.model.model import LoadedModel
 from mi_core.transcoders import Hook, Transcoder, frozen_pass
 from mi_core.transcoders.graph_parts import GraphParts, Target, graph_parts
@@ -134,3 +137,69 @@ def test_a_partial_transcoder_leaves_whole_mlps_as_errors() -> None:
     assert float((values - rows.edges.sum(1) - rows.remainder).abs().max()) < 1e-5
     errors = parts.writes[0].vectors[4][-2]
     torch.testing.assert_close(errors, parts.frozen.mlp_out[0][4])
+
+
+def held_scales(model: LoadedModel, clean: dict[int, torch.Tensor], record: bool) -> list[RemovableHandle]:
+    """Hooks on the model's own norms: note what enters them, or give their output at the scale of that."""
+
+    def hook(module: Any, args: tuple[torch.Tensor, ...], _output: Any) -> torch.Tensor | None:
+        if record:
+            clean[id(module)] = args[0]
+            return None
+        before = clean[id(module)]
+        if isinstance(module, torch.nn.LayerNorm):
+            scale = (before.var(-1, unbiased=False, keepdim=True) + module.eps).sqrt()
+            return module.weight * (args[0] - args[0].mean(-1, keepdim=True)) / scale + module.bias
+        scale = (before.square().mean(-1, keepdim=True) + module.variance_epsilon).sqrt()
+        return module.weight * args[0] / scale
+
+    norms = [one for one in model.hf.modules() if "Norm" in type(one).__name__]
+    return [one.register_forward_hook(hook) for one in norms]
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_doubling_a_feature_in_the_model_itself_with_everything_held_adds_exactly_its_edges(
+    name: str,
+) -> None:
+    """No frozen pass here: the model runs, its patterns, norm scales and MLP outputs put in by hand."""
+    model, transcoder, parts = made(name, "clt", Hook("resid_mid"))
+    everything, logits = feature_rows(parts, torch.arange(parts.n_features)).edges, logit_rows(parts).edges
+    seen = observe(model, IDS, ("pattern", "mlp_out"))
+    active = parts.active
+    patterns = {layer: seen["pattern", layer].clone()[None] for layer in range(4)}
+    clean: dict[int, torch.Tensor] = {}
+
+    def run_held(node: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+        outputs = {layer: seen["mlp_out", layer].clone() for layer in range(4)}
+        if node is not None:
+            layer, position = int(active.layer[node]), int(active.position[node])
+            rows = transcoder.rows(layer, active.feature[[node]])[0].double()
+            for shift, row in enumerate(rows):
+                outputs[layer + shift][position] += float(active.activation[node]) * row
+        edits = [Edit("mlp_out", layer, "set", value=value[None]) for layer, value in outputs.items()]
+        edits += [
+            Edit("pattern", layer, "set", value=seen["pattern", layer].clone()[None]) for layer in range(4)
+        ]
+        done = run(model, torch.tensor([IDS]), edits=edits, capture=["resid_mid"])
+        pre = [
+            done["resid_mid", int(layer)][0, int(position)]
+            @ transcoder.encoder(int(layer)).stored[int(feature)].double()
+            for layer, position, feature in zip(active.layer, active.position, active.feature, strict=True)
+        ]
+        last = done.logits[0, -1]
+        return torch.stack(pre), torch.stack([last[5] - last.mean(), last[7] - last[9]])
+
+    handles = held_scales(model, clean, record=True)
+    run(model, torch.tensor([IDS]))
+    for handle in handles:
+        handle.remove()
+    handles = held_scales(model, clean, record=False)
+    try:
+        before = run_held(None)
+        for node in range(0, parts.n_features, 17):
+            after = run_held(node)
+            torch.testing.assert_close(after[0] - before[0], everything[:, node], rtol=1e-5, atol=CLOSE)
+            torch.testing.assert_close(after[1] - before[1], logits[:, node], rtol=1e-5, atol=CLOSE)
+    finally:
+        for handle in handles:
+            handle.remove()
