@@ -16,6 +16,7 @@ from pages.shared.feature_inject_text import INJECT_METHOD
 from pages.shared.feature_one_text import WEIGHTS_METHOD
 from pages.shared.feature_planning_text import PLANNING_METHOD
 from pages.shared.feature_prompt_text import PROMPT_METHOD
+from pages.shared.feature_source_text import SOURCE_METHOD
 from pages.shared.generation_text import GENERATION_METHOD, LOOP_METHOD
 from pages.shared.helix_text import HELIX_METHOD
 from pages.shared.knockout_text import KNOCKOUT_METHOD
@@ -125,6 +126,9 @@ def draw_methods() -> None:
     with st.container(border=True):
         st.subheader("Circuits")
         st.markdown(CIRCUITS_METHOD)
+    with st.container(border=True):
+        st.subheader("Transcoders: formats, fit, the hub")
+        st.markdown(SOURCE_METHOD)
     with st.container(border=True):
         st.subheader("Features of a prompt, and the probe")
         st.markdown(PROMPT_METHOD)
