@@ -177,9 +177,7 @@ def test_doubling_a_feature_in_the_model_itself_with_everything_held_adds_exactl
             for shift, row in enumerate(rows):
                 outputs[layer + shift][position] += float(active.activation[node]) * row
         edits = [Edit("mlp_out", layer, "set", value=value[None]) for layer, value in outputs.items()]
-        edits += [
-            Edit("pattern", layer, "set", value=seen["pattern", layer].clone()[None]) for layer in range(4)
-        ]
+        edits += [Edit("pattern", layer, "set", value=pattern) for layer, pattern in patterns.items()]
         done = run(model, torch.tensor([IDS]), edits=edits, capture=["resid_mid"])
         pre = [
             done["resid_mid", int(layer)][0, int(position)]
