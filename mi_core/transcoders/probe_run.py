@@ -12,11 +12,11 @@ Cost: one forward pass, shared with all pages, one sweep with one variant per to
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mi_core.analyses.causal_trace_parts import Check
@@ -63,8 +63,9 @@ def clt_probe(model: LoadedModel, inputs: CltProbeInputs, *, on_step: OnStep | N
     layer = transcoder.layers[len(transcoder.layers) // 2] if inputs.layer is None else inputs.layer
     transcoder.check(layer, inputs.feature or 0)
     prompt = tokenize(model.tokenizer, inputs.prompt, bos=inputs.bos, limit=context_of(model))
-    activations = _activations(model, transcoder, layer, prompt)
-    made = _read(model, transcoder, inputs, layer, prompt, activations)
+    ranks = min(inputs.top, transcoder.n_features[layer])
+    active = _active(model, transcoder, layer, prompt, ranks)
+    made = _read(model, transcoder, inputs, layer, prompt, active)
     if made.feature is None:
         return made
     if inputs.strength == 0:  # nothing is added: no run, and no rounding that would make a ratio
@@ -72,12 +73,42 @@ def clt_probe(model: LoadedModel, inputs: CltProbeInputs, *, on_step: OnStep | N
     return _injected(model, transcoder, made, tell)
 
 
-def _activations(
-    model: LoadedModel, transcoder: Transcoder, layer: int, prompt: TokenizedPrompt
-) -> Float[Tensor, "pos feature"]:
-    """All features of the layer at all tokens, BOS included, on the CPU."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Active:
+    """The active features of one layer.
+
+    Attributes:
+        counts: how many at every token.
+        top: numbers of the strongest, of equal ones the first; -1 where no more are active.
+        values: their activations; NaN where no more are active.
+        last: activations of all features at the last token.
+    """
+
+    counts: Int[np.ndarray, " pos"]
+    top: Int[np.ndarray, "pos rank"]
+    values: Float[np.ndarray, "pos rank"]
+    last: Float[np.ndarray, " feature"]
+
+
+def _active(
+    model: LoadedModel, transcoder: Transcoder, layer: int, prompt: TokenizedPrompt, ranks: int
+) -> _Active:
+    """All tokens, BOS included; dense numbers are held for a few tokens only."""
     x = read_values(model, transcoder, prompt.ids)[transcoder.layers.index(layer)]
-    return torch.cat([encode_layer(transcoder, layer, part).cpu() for part in x.split(TOKENS_AT_ONCE)])
+    n_pos = len(prompt)
+    counts = np.zeros(n_pos, np.int64)
+    top = np.full((n_pos, ranks), -1, np.int64)
+    values = np.full((n_pos, ranks), np.nan, np.float32)
+    last = np.zeros(transcoder.n_features[layer], np.float32)
+    for start in range(0, n_pos, TOKENS_AT_ONCE):
+        dense = encode_layer(transcoder, layer, x[start : start + TOKENS_AT_ONCE]).cpu().numpy()
+        for position, row in enumerate(dense, start):
+            found = np.flatnonzero(row > 0)
+            order = found[np.argsort(-row[found], kind="stable")[:ranks]]
+            counts[position] = len(found)
+            top[position, : len(order)], values[position, : len(order)] = order, row[order]
+        last = dense[-1]
+    return _Active(counts, top, values, last)
 
 
 def _read(
@@ -86,15 +117,12 @@ def _read(
     inputs: CltProbeInputs,
     layer: int,
     prompt: TokenizedPrompt,
-    activations: Float[Tensor, "pos feature"],
+    active: _Active,
 ) -> CltProbeResult:
     """Everything but the injection."""
-    top = min(inputs.top, activations.shape[1])
-    values, order = activations.sort(dim=1, descending=True, stable=True)
-    values, order = values[:, :top], order[:, :top]
     feature = inputs.feature
-    if feature is None and float(values[-1, 0]) > 0:
-        feature = int(order[-1, 0])
+    if feature is None and active.counts[-1]:
+        feature = int(active.top[-1, 0])
     provenance = Provenance.of(model)
     return CltProbeResult(
         inputs=inputs,
@@ -106,11 +134,11 @@ def _read(
         tokens=tuple(token.visible for token in prompt.tokens),
         texts=tuple(model.tokenizer.decode([token]) for token in prompt.ids),
         masked=masked_positions(model, prompt.ids),
-        n_active=(activations > 0).sum(1).numpy(),
-        top_features=torch.where(values > 0, order, -1).numpy(),
-        top_activations=torch.where(values > 0, values, torch.nan).numpy(),
+        n_active=active.counts,
+        top_features=active.top,
+        top_activations=active.values,
         feature=feature,
-        activation=0.0 if feature is None else float(activations[-1, feature]),
+        activation=0.0 if feature is None else float(active.last[feature]),
         l2=np.full(len(prompt), np.nan),
         warnings=tuple(_warnings(transcoder, layer, feature, prompt, model)),
     )

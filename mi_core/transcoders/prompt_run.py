@@ -144,9 +144,9 @@ def _adds_up(
     """A second way to the sum of all effects: the reconstruction with features minus that without."""
     nothing = torch.zeros(0, dtype=torch.long, device=active.layer.device)
     none = ActiveFeatures(active.tokens, active.masked, nothing, nothing, nothing, nothing.float())
-    told = reconstruct(model, transcoder, active) - reconstruct(model, transcoder, none)
+    told = (reconstruct(model, transcoder, active) - reconstruct(model, transcoder, none)).cpu().double()
     slope = torch.stack([slopes[layer] for layer in transcoder.written_layers]).to(told)
-    whole, size = float((told * slope).double().sum()), float((told * slope).double().abs().sum())
+    whole, size = float((told * slope).sum()), float((told * slope).abs().sum())
     off = abs(float(values.sum()) - whole) / max(size, 1e-30)
     detail = f"{float(values.sum()):.6f} against {whole:.6f} logits; off by {off:.1e} of what is summed"
     return Check("the features' effects add up to the reconstruction's", off <= NEAR, detail)
