@@ -73,7 +73,7 @@ def write_files(
     """
     warnings: list[str] = []
     words = _words(model, transcoder, states, inputs.words, warnings)
-    records = Records(inputs, states, gather, words, counted.n_tokens, transcoder.name, model.tokenizer)
+    records = Records(inputs, states, gather, words, counted.n_tokens, _public(transcoder), model.tokenizer)
     records.prepare()
     trim = _fitting(records, inputs, sum(transcoder.n_features.values()), warnings)
     writer = FeatureWriter(folder)
@@ -92,6 +92,12 @@ def write_files(
             "keep fewer examples."
         )
     return Written(size, tuple(warnings))
+
+
+def _public(transcoder: Transcoder) -> str:
+    """Its address, or the name of its folder: files that others read do not tell where it lay."""
+    folder = transcoder.folder
+    return transcoder.repo or (transcoder.name if folder is None else Path(folder).name)
 
 
 def _fitting(records: Records, inputs: CorpusPassInputs, n_features: int, warnings: list[str]) -> Trim:
@@ -129,7 +135,7 @@ def _summary(
     return {
         "schema": SCHEMA,
         "version": VERSION,
-        "transcoder": transcoder.name,
+        "transcoder": _public(transcoder),
         "fingerprint": transcoder.fingerprint,
         "text": counted.text,
         "text_digest": counted.digest,
