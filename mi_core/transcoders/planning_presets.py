@@ -59,6 +59,11 @@ PRESETS: dict[str, PlanningPreset] = {
         " Warsaw", " Berlin", other_prompt="The government of Poland sits in", strength=8.0,
         note="The push acts at the country's name, before the word is due: a mediated effect (tested).",
     ),
+    "rome": PlanningPreset(
+        "Word choice: from Madrid to Rome (bundled model)", "", "", "The capital city of Spain is", " Rome",
+        " Madrid", other_prompt="The capital city of Italy is", strength=5.0,
+        note="One feature injected, three suppressed: together they do what neither does alone (tested).",
+    ),
     "tokyo": PlanningPreset(
         "Word choice: from Rome to Tokyo, nothing suppressed (bundled model)", "", "",
         "The capital city of Italy is", " Tokyo", " Rome", other_prompt="The capital city of Japan is",
