@@ -54,15 +54,15 @@ class PlanningPreset:
 
 
 PRESETS: dict[str, PlanningPreset] = {
-    "warsaw": PlanningPreset(
-        "Word choice: from Berlin to Warsaw (bundled model)", "", "", "The government of Germany sits in",
-        " Warsaw", " Berlin", other_prompt="The government of Poland sits in", strength=8.0,
-        note="The push acts at the country's name, before the word is due: a mediated effect (tested).",
-    ),
     "rome": PlanningPreset(
         "Word choice: from Madrid to Rome (bundled model)", "", "", "The capital city of Spain is", " Rome",
         " Madrid", other_prompt="The capital city of Italy is", strength=5.0,
         note="One feature injected, three suppressed: together they do what neither does alone (tested).",
+    ),
+    "warsaw": PlanningPreset(
+        "Word choice: from Berlin to Warsaw (bundled model)", "", "", "The government of Germany sits in",
+        " Warsaw", " Berlin", other_prompt="The government of Poland sits in", strength=8.0,
+        note="The push acts at the country's name, before the word is due: a mediated effect (tested).",
     ),
     "tokyo": PlanningPreset(
         "Word choice: from Rome to Tokyo, nothing suppressed (bundled model)", "", "",

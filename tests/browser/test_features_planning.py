@@ -14,15 +14,15 @@ def test_a_preset_runs_and_its_push_steers_a_text(cold_server: Server, new_tab: 
     tab = new_tab(f"{cold_server.url}/features?ft_tab=planning")
     wait_for_model(tab)
     tab.get_by_role("button", name="Load", exact=True).click()
-    wait_for_value(tab, "Second prompt, whose word is the answer", "The government of Poland sits in")
+    wait_for_value(tab, "Second prompt, whose word is the answer", "The capital city of Italy is")
     for card in ("planning_sweep", "planning_grid", "planning_ways", "planning_own", "routing_heads"):
         chart(tab, card)
     tab.wait_for_selector(SETTLED)
-    assert "fp_s=8" in tab.url
+    assert "fp_s=5" in tab.url
 
     other = new_tab(tab.url)  # the link restores words, settings and figures
     wait_for_model(other)
-    wait_for_value(other, "Second prompt, whose word is the answer", "The government of Poland sits in")
+    wait_for_value(other, "Second prompt, whose word is the answer", "The capital city of Italy is")
     chart(other, "planning_sweep")
 
     tab.get_by_role("button", name="Steer a text with these").click()
