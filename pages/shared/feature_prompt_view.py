@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from mi_core.errors import InputError
 from pages.shared.feature_prompt_text import EFFECT_FORMULA, PROMPT_FORMULA
 from pages.shared.features_page import choose_feature, chosen_feature, pins, toggle_pin
 from pages.shared.figure_card import figure_card
 from pages.shared.selection import select, selection
+from pages.shared.session import chosen_about, hub
 from pages.shared.text import plain
 
 if TYPE_CHECKING:
@@ -32,9 +34,10 @@ def draw_result(result: FeaturesOnPromptResult, choice: Choice) -> None:
         hidden = f" {listed.dense:,} are hidden because they are dense." if listed.dense else ""
         st.info(f"No feature is active at these tokens and layers.{hidden}", icon=":material/filter_alt_off:")
     else:
+        labels = _labels(result)
         _draw_list(result, listed, choice)
-        _draw_table(result, listed, choice)
-        _draw_chosen(result, listed)
+        _draw_table(result, listed, choice, labels)
+        _draw_chosen(result, listed, labels)
         _draw_tokens(result, listed, choice, position)
     _draw_error(result, position)
 
@@ -43,6 +46,21 @@ def _position(result: FeaturesOnPromptResult) -> int:
     """The chosen token, or the last one."""
     last, now = len(result.tokens) - 1, selection().position
     return last if now is None else min(now, last)
+
+
+def _labels(result: FeaturesOnPromptResult) -> dict[str, str]:
+    """Names of features, by "L5F102": the user's own, and those that come with the transcoder."""
+    from mi_core.transcoders.labels import labels_of
+
+    about = chosen_about()
+    model = None if about is None else hub().resident(about.spec)
+    opened = None if model is None else model.transcoders.get(result.inputs.transcoder)
+    try:
+        known = labels_of(result.transcoder.fingerprint, None if opened is None else opened.folder)
+    except InputError as error:
+        st.warning(plain(str(error)), icon=":material/label_off:")
+        return {}
+    return {name: label.text for name, label in known.items()}
 
 
 def _draw_counts(result: FeaturesOnPromptResult, position: int) -> None:
@@ -87,14 +105,19 @@ def _chosen_row(listed: Listing) -> int | None:
     return None if chosen is None else listed.row_of(chosen)
 
 
-def _draw_table(result: FeaturesOnPromptResult, listed: Listing, choice: Choice) -> None:
+def _draw_table(
+    result: FeaturesOnPromptResult, listed: Listing, choice: Choice, labels: dict[str, str]
+) -> None:
     """The list with everything that is known; a row selects its feature."""
     from mi_core.exports.feature_prompt import listing_table
 
     frame = listing_table(result, listed).head(TABLE_ROWS)
     if "density" in frame:
         frame["density"] = 100 * frame["density"]
-    key = f"feature_table_{choice.sort}"
+    named = [labels.get(name, "") for name in frame["feature"]]
+    if any(named):
+        frame.insert(1, "label", named)
+    key = f"feature_table_{hash(choice)}"  # a mark stays on its row when the rows change
     number = st.column_config.NumberColumn
 
     def choose() -> None:
@@ -119,7 +142,7 @@ def _draw_table(result: FeaturesOnPromptResult, listed: Listing, choice: Choice)
         st.caption(f"The first {TABLE_ROWS} of {len(listed):,}; the export has all.")
 
 
-def _draw_chosen(result: FeaturesOnPromptResult, listed: Listing) -> None:
+def _draw_chosen(result: FeaturesOnPromptResult, listed: Listing, labels: dict[str, str]) -> None:
     """What can be done with the chosen feature."""
     from mi_core.charts.feature_prompt import note
 
@@ -130,7 +153,9 @@ def _draw_chosen(result: FeaturesOnPromptResult, listed: Listing) -> None:
     row = listed.row_of(feature)
     said = "not active at these tokens and layers" if row is None else note(result, listed, row)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="feature_chosen"):
-        st.markdown(f"**{feature.text}** {plain(said)}", width="stretch")
+        label = labels.get(feature.text, "")
+        shown = f"**{feature.text}** {plain(label + ': ' if label else '')}{plain(said)}"
+        st.markdown(shown, width="stretch")
         _draw_buttons(feature, None if row is None else int(listed.position[row]))
 
 

@@ -138,3 +138,16 @@ def test_a_probe_from_a_file(opened):
     ready(session.button(key="probe_close").click().run())
     assert_sound(session)
     assert "Check failed" not in texts(session)
+
+
+def test_names_of_features_are_shown_as_text(opened, monkeypatch):
+    from mi_core.transcoders import labels
+
+    row = opened().dataframe[0].value.iloc[0]["feature"]
+    layer, feature = row[1:].split("F")
+    named = {row: labels.Label("**capital** <b>cities</b>", labels.YOU, "")}
+    monkeypatch.setattr(labels, "labels_of", lambda fingerprint, folder=None: named)
+    session = opened(layer=layer, feature=feature)
+    assert_sound(session)
+    assert session.dataframe[0].value.iloc[0]["label"] == "**capital** <b>cities</b>"
+    assert r"\*\*capital\*\* \<b\>cities\</b\>" in texts(session)
