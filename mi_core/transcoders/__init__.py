@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from mi_core.transcoders.graph_files import ImportedGraph, neuronpedia_json, read_neuronpedia
     from mi_core.transcoders.graph_heads import HeadLoadingsInputs, HeadLoadingsResult, head_loadings
     from mi_core.transcoders.graph_inputs import GraphInputs
-    from mi_core.transcoders.graph_removals import GraphEffectsInputs, GraphEffectsResult, graph_effects
+    from mi_core.transcoders.graph_removals import graph_effects
+    from mi_core.transcoders.graph_removals_result import GraphEffectsInputs, GraphEffectsResult
     from mi_core.transcoders.graph_result import GraphResult
     from mi_core.transcoders.graph_run import attribution_graph
     from mi_core.transcoders.graph_scores import Pruned, Scores, prune, scores, subgraph_scores
@@ -83,8 +84,8 @@ if TYPE_CHECKING:
     from mi_core.transcoders.words_run import word_search
 
 _HOMES = {
-    "GraphEffectsInputs": "mi_core.transcoders.graph_removals",
-    "GraphEffectsResult": "mi_core.transcoders.graph_removals",
+    "GraphEffectsInputs": "mi_core.transcoders.graph_removals_result",
+    "GraphEffectsResult": "mi_core.transcoders.graph_removals_result",
     "graph_effects": "mi_core.transcoders.graph_removals",
     "ImportedGraph": "mi_core.transcoders.graph_files",
     "neuronpedia_json": "mi_core.transcoders.graph_files",

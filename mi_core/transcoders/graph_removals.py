@@ -19,8 +19,7 @@ Cost: the graph, and one row of a forward pass per node (one more layer of atten
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -29,191 +28,20 @@ from torch import Tensor
 
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.causal_trace_result import Step
-from mi_core.analyses.plain import (
-    check_choice,
-    checks_from,
-    damage_told,
-    inputs_from_dict,
-    inputs_to_dict,
-    provenance_from,
-    texts_from,
-)
-from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
 from mi_core.engine import Edit, observe, run
 from mi_core.errors import Cancelled, InputError
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
-from mi_core.tokens import Bos
 from mi_core.transcoders.graph_checks import sum_limit
-from mi_core.transcoders.graph_inputs import DEFAULT_ROWS, GraphInputs
-from mi_core.transcoders.graph_names import FEATURE, LOGIT, MAX_NAMES, parse_nodes
+from mi_core.transcoders.graph_names import FEATURE, LOGIT
 from mi_core.transcoders.graph_parts import GraphParts, uncapped
 from mi_core.transcoders.graph_places import Place, find_place, places, reading, writing
+from mi_core.transcoders.graph_removals_result import Freeze, GraphEffectsInputs, GraphEffectsResult
 from mi_core.transcoders.graph_result import GraphResult
 from mi_core.transcoders.graph_run import attribution_graph, prepare
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-Freeze = Literal["nothing", "attention"]
-SCHEMA = "lantern/graph_effects"
-VERSION = 1
 ROWS_AT_ONCE = 32
 CHECKED_NODES = 12
-_ARRAYS = ("predicted", "direct", "actual")
-
-
-@dataclass(frozen=True, slots=True)
-class GraphEffectsInputs:
-    """Nodes of a graph that are removed, one at a time.
-
-    Attributes:
-        prompt: ends just before its answer.
-        nodes: names of the nodes: features, errors, tokens.
-        freeze: what is held while the model runs: nothing, or all attention patterns.
-        transcoder: the bundled one (empty), a folder, or a Hugging Face id in the cache.
-        answer: text whose first token the graph explains.
-        distractor: text whose first token's logit is subtracted.
-        targets: texts whose first tokens the graph explains; not with answer or distractor.
-        rows: for how many features inputs are computed; predictions follow expanded features only.
-        show_bos: whether features and errors at leading special tokens are nodes.
-        bos: whether a beginning-of-sequence token is put first; "auto" = as the tokenizer does.
-    """
-
-    prompt: str
-    nodes: tuple[str, ...]
-    freeze: Freeze = "nothing"
-    transcoder: str = ""
-    answer: str | None = None
-    distractor: str | None = None
-    targets: tuple[str, ...] = ()
-    rows: int = DEFAULT_ROWS
-    show_bos: bool = False
-    bos: Bos = "auto"
-
-    def __post_init__(self) -> None:
-        """Refuse what no graph could have; the nodes must be names."""
-        object.__setattr__(self, "targets", self.graph.targets)
-        if isinstance(self.nodes, list):  # hashable, whoever wrote [..] in a notebook
-            object.__setattr__(self, "nodes", tuple(self.nodes))
-        if not self.nodes:
-            raise InputError("No node is chosen", fix="Give some, such as L5F102@7")
-        if len(self.nodes) > MAX_NAMES:
-            raise InputError(f"More than {MAX_NAMES:,} nodes are chosen")
-        if tuple(name for one in self.nodes for name in parse_nodes(one)) != self.nodes:
-            raise InputError("A node's name is missing")
-        if len(set(self.nodes)) < len(self.nodes):
-            raise InputError("A node is listed twice")
-        check_choice("freeze", self.freeze, get_args(Freeze))
-
-    @property
-    def graph(self) -> GraphInputs:
-        """The inputs of the graph."""
-        return GraphInputs(**{field.name: getattr(self, field.name) for field in fields(GraphInputs)})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, one per field."""
-        return inputs_to_dict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "GraphEffectsInputs":
-        """The inverse of `to_dict`.
-
-        Raises:
-            InputError: an unknown or missing field, or a value that is refused.
-        """
-        return inputs_from_dict(cls, values, "graph effects")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class GraphEffectsResult:
-    """Effects of removing nodes on one logit, edited minus baseline; in logits.
-
-    Attributes:
-        inputs: what was asked for.
-        provenance: of the model.
-        target_name: whose logit it is.
-        predicted: [node] by the graph, along all paths.
-        direct: [node] by the graph, along the one edge to the logit.
-        actual: [node] by running the model; NaN where it was stopped before.
-        unit: "logits".
-        warnings: what to read before the figure.
-        checks: identities tried on these numbers.
-        seconds: how long it took.
-        cancelled: whether it was stopped before all nodes.
-    """
-
-    inputs: GraphEffectsInputs
-    provenance: Provenance | None
-    target_name: str
-    predicted: Float[np.ndarray, " node"]
-    direct: Float[np.ndarray, " node"]
-    actual: Float[np.ndarray, " node"]
-    unit: str = "logits"
-    warnings: tuple[str, ...] = ()
-    checks: tuple[Check, ...] = ()
-    seconds: float = 0.0
-    cancelled: bool = False
-
-    def __post_init__(self) -> None:
-        """One number of each kind per node."""
-        for name in _ARRAYS:
-            if getattr(self, name).shape != (len(self.inputs.nodes),):
-                raise ValueError(f"{name} has shape {getattr(self, name).shape}")
-
-    @property
-    def correlation(self) -> float:
-        """Pearson's r of predicted and actual; NaN with fewer than two nodes, or without spread."""
-        done = np.isfinite(self.actual)
-        one, other = self.predicted[done], self.actual[done]
-        if done.sum() < 2 or not one.std() or not other.std():
-            return float("nan")
-        return float(np.corrcoef(one, other)[0, 1])
-
-    def to_frame(self) -> "pd.DataFrame":
-        """Tidy table, one row per number. Columns: node, quantity, value, unit."""
-        import pandas as pd  # a third of a second; only tables need it
-
-        rows = [
-            (node, name, float(getattr(self, name)[index]), self.unit)
-            for index, node in enumerate(self.inputs.nodes)
-            for name in _ARRAYS
-        ]
-        return pd.DataFrame(rows, columns=["node", "quantity", "value", "unit"])
-
-    def to_json(self) -> str:
-        """JSON text: schema "lantern/graph_effects", version, every field; no NaN."""
-        made: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        made["inputs"] = self.inputs.to_dict()
-        made["provenance"] = None if self.provenance is None else self.provenance.to_dict()
-        made |= {name: encode_array(getattr(self, name)) for name in _ARRAYS}
-        made["warnings"], made["checks"] = list(self.warnings), [asdict(check) for check in self.checks]
-        return dump_record(SCHEMA, VERSION, made)
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> "GraphEffectsResult":
-        """The inverse of `to_json`.
-
-        Raises:
-            InputError: not such a record, or damaged.
-        """
-        record = load_record(text, SCHEMA, VERSION)
-        with damage_told("graph effects"):
-            inputs = GraphEffectsInputs.from_dict(record["inputs"])
-            arrays = {
-                name: decode_array(record[name], "float64", (len(inputs.nodes),), name) for name in _ARRAYS
-            }
-            return cls(
-                inputs=inputs,
-                provenance=provenance_from(record["provenance"]),
-                target_name=str(record["target_name"]),
-                **arrays,
-                unit=str(record["unit"]),
-                warnings=texts_from(record["warnings"]),
-                checks=checks_from(record["checks"]),
-                seconds=float(record["seconds"]),
-                cancelled=bool(record["cancelled"]),
-            )
 
 
 def graph_effects(

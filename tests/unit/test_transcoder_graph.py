@@ -27,7 +27,8 @@ from mi_core.transcoders import (
 )
 from mi_core.transcoders.graph_heads import HeadLoadingsResult
 from mi_core.transcoders.graph_names import ERROR, FEATURE, LOGIT, TOKEN, node_name
-from mi_core.transcoders.graph_removals import GraphEffectsResult, predicted_effects
+from mi_core.transcoders.graph_removals import predicted_effects
+from mi_core.transcoders.graph_removals_result import GraphEffectsResult
 from mi_core.transcoders.graph_scores import node_influence
 from tests.feature_graphs import hand_graph
 from tests.tiny import VOCAB, hf_model
