@@ -111,7 +111,7 @@ def _answer(target: str) -> str | None:
 
 def _seconds(asked: FeaturesAsked) -> float | None:
     """Some passes; short on small models, told on large ones."""
-    return pass_seconds(asked.asked, passes=200.0)
+    return pass_seconds(asked.asked, passes=150.0)
 
 
 def _run(model: LoadedModel, inputs: GraphInputs, *, on_step: Any) -> GraphResult:
