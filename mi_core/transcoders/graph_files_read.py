@@ -35,6 +35,8 @@ TYPES = {
 }
 MAX_EDGE_NUMBERS = 50_000_000
 MAX_TEXT = 20_000
+MAX_LAYERS = 10_000
+MAX_NUMBER = 2**31
 _OUTPUT = re.compile(r'Output "(.*)" \(p=[0-9.eE+-]+\)', re.DOTALL)
 
 
@@ -118,6 +120,8 @@ def _read(record: Mapping[str, Any]) -> ImportedGraph:
         raise ValueError("a node is listed twice")
     layers = [node.layer for node in nodes if node.kind in (FEATURE, ERROR)]
     logits = [int(str(one["layer"])) for one in record["nodes"] if _kind(one) == LOGIT]
+    if any(not 0 < layer <= MAX_LAYERS + 2 for layer in logits):
+        raise ValueError("a logit stands in no layer above the model")
     n_layers = max([layer + 1 for layer in layers] + [layer - 1 for layer in logits] + [1])
     nodes = [replace(node, layer=n_layers) if node.kind == LOGIT else node for node in nodes]
     places, warnings = _places(nodes)
@@ -152,8 +156,10 @@ def _read_node(one: Mapping[str, Any]) -> _Node:
         feature = int(parts[1])
     else:
         feature = uncantor(int(one["feature"]))[1] if kind == FEATURE else int(one["feature"])
-    if (layer < 0 and kind in (FEATURE, ERROR)) or layer > 10_000:
+    if (layer < 0 and kind in (FEATURE, ERROR)) or layer > MAX_LAYERS:
         raise ValueError(f"layer {layer}")
+    if not -1 <= feature < MAX_NUMBER:
+        raise ValueError(f"feature or token {str(feature)[:40]}")
     return _Node(
         kind, layer, position, feature, name, _number(one.get("token_prob")), _number(one.get("activation")),
         str(one.get("clerp") or "")[:MAX_TEXT],
@@ -161,7 +167,10 @@ def _read_node(one: Mapping[str, Any]) -> _Node:
 
 
 def _number(value: Any) -> float:
-    number = float("nan") if value is None else float(value)
+    try:
+        number = float("nan") if value is None else float(value)
+    except OverflowError as error:  # JSON's whole numbers have no end
+        raise ValueError("a number is too large") from error
     return number if math.isfinite(number) else float("nan")
 
 

@@ -129,6 +129,9 @@ def test_an_older_file_with_one_id_twice_is_read_and_says_so() -> None:
         (json.dumps(upstream(nodes=[{"node_id": "x"}])), "damaged"),
         (json.dumps(upstream(nodes=upstream()["nodes"] * 2)), "twice"),
         (json.dumps(upstream(links=[{"source": "3_42_1", "target": "0_1_0", "weight": 1}])), "damaged"),
+        (json.dumps(upstream()).replace('"weight": 1.5', '"weight": 1' + 400 * "0"), "damaged"),
+        (json.dumps(upstream()).replace('"3", "ctx_idx"', '"3000000000", "ctx_idx"'), "damaged"),
+        (json.dumps(upstream()).replace("E_7_0", "E_" + 30 * "7" + "_0"), "damaged"),
     ],
 )
 def test_a_damaged_file_is_one_error(text: str, message: str) -> None:
