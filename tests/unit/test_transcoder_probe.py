@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -135,7 +136,8 @@ def by_hand(**changes):
         },
     }  # fmt: skip
     for path, value in changes.items():
-        place, keys = record, path.split("__")
+        place: Any = record
+        keys = path.split("__")
         for key in keys[:-1]:
             place = place[int(key) if key.isdigit() else key]
         place[keys[-1]] = value

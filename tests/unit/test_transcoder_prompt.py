@@ -123,12 +123,14 @@ def test_effects_are_slopes_of_the_targets_logit(made, family, distractor):
     assert all(check.passed for check in result.checks), result.checks
     assert len(result.checks) == 3
     ids = torch.tensor([tokenize(model.tokenizer, TEXT).ids])
+    target = result.target
+    assert target is not None
     step = 4e-3  # RMS norms compute in float32 even in a float64 model
 
     def score(edits):
         last = run(model, ids, edits=edits, last=1).logits[0, -1].double()
         other = last.mean() if result.distractor is None else last[result.distractor.id]
-        return float(last[result.target.id] - other)
+        return float(last[target.id] - other)
 
     for n in np.argsort(-np.abs(result.effect))[[0, 3, 11]].tolist():
         layer, row = int(result.layer[n]), transcoder.source.decoders[int(result.layer[n])]
