@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from mi_core.errors import InputError
+from mi_core.transcoders.planning_presets import PRESETS, PlanningPreset
+from pages.shared.features_fields import TABS
 from pages.shared.steering_fields import EXAMPLE as STEERING_EXAMPLE
 
 if TYPE_CHECKING:
@@ -48,6 +50,21 @@ class Example:
     page: str
     subject: str = ""
     values: dict[str, Any] = field(default_factory=dict)
+
+
+def _planning(preset: PlanningPreset) -> dict[str, Any]:
+    """A preset of the planning tab as session values."""
+    return {
+        "prompt": preset.prompt,
+        "answer": preset.answer,
+        "distractor": preset.distractor,
+        "features_tabs": TABS["planning"],
+        "planning_source": "pick",
+        "planning_other": preset.other_prompt,
+        "planning_count": preset.count,
+        "planning_count_down": preset.count_down,
+        "planning_strength": preset.strength,
+    }
 
 
 TRACES: tuple[Example, ...] = (
@@ -185,6 +202,24 @@ LOOKS: tuple[Example, ...] = (
         "the answer; ten random directions of the same length never do.",
         "steering",
         values=dict(STEERING_EXAMPLE),
+    ),
+    Example(
+        "fact_as_graph",
+        "A fact as a graph",
+        "Through which features does the Tower become Paris?",
+        "The strongest feature stands at the name's last token, in layer 0, and leads straight to the end. "
+        "Beside it is an error node about as large: what the transcoder does not explain there.",
+        "features",
+        values={"prompt": "The Eiffel Tower is located in the city of", "features_tabs": TABS["graph"]},
+    ),
+    Example(
+        "planned_word",
+        "A word chosen early",
+        "Where must features be pushed to turn Madrid into Rome?",
+        "Features picked from the Italian sentence replace Spain's: the push works at an earlier token than "
+        "the one where the word is written, and random features do nothing.",
+        "features",
+        values=_planning(PRESETS["rome"]),
     ),
 )
 """Examples whose result is there as soon as the model is."""

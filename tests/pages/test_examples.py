@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -21,6 +22,8 @@ from mi_core.analyses import (
 )
 from mi_core.engine.holder import load_model
 from mi_core.model.model import LoadedModel
+from mi_core.transcoders import GraphInputs, attribution_graph
+from mi_core.transcoders.planning_presets import PRESETS
 from pages.shared.catalogue import all_fields
 from pages.shared.examples import LOOKS, example, values_of
 from pages.shared.link import write_link
@@ -94,6 +97,29 @@ def test_enough_of_a_vector_makes_rome_the_answer_and_random_ones_never_do(atlas
     assert inputs.controls == 10
     assert result.dose_for(0.5, "probability") is not None
     assert (result.band("probability")[1] < 0.5).all()
+
+
+def test_the_towers_strongest_feature_leads_to_paris_and_an_error_stands_beside_it(
+    atlas: LoadedModel,
+) -> None:
+    graph = attribution_graph(atlas, GraphInputs(example("fact_as_graph").values["prompt"]))
+    features = np.where(graph.node_kind == 0, graph.influence, 0)
+    best = int(features.argmax())
+    assert graph.tokens[graph.node_position[best]].visible == "·Tower"
+    assert graph.node_layer[best] == 0
+    paris = graph.edges[list(graph.row_node).index(int(np.flatnonzero(graph.node_kind == 3)[0]))]
+    assert paris[best] > 0
+    assert paris[best] == paris[graph.node_kind == 0].max()
+    here = (graph.node_position == graph.node_position[best]) & (graph.node_layer == 0)
+    error = graph.influence[here & (graph.node_kind == 1)]
+    assert error == pytest.approx(graph.influence[best], rel=0.3)
+
+
+def test_the_planned_word_is_the_tested_preset() -> None:
+    values, preset = example("planned_word").values, PRESETS["rome"]
+    asked = (values["prompt"], values["planning_other"], values["answer"], values["distractor"])
+    assert asked == (preset.prompt, preset.other_prompt, preset.answer, preset.distractor)
+    assert (values["planning_strength"], values["planning_source"]) == (preset.strength, "pick")
 
 
 @pytest.mark.parametrize("item", LOOKS, ids=lambda item: item.name)
