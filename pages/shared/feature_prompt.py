@@ -95,6 +95,8 @@ def _draw_choice(result: FeaturesOnPromptResult) -> Choice:
             + ("" if result.has_density else " None was made for this transcoder."),
         )  # fmt: skip
         st.number_input("Features shown", min_value=5, max_value=60, key="feature_rows", width=130)
+    if state["feature_densest"] is not None and not result.has_density:
+        st.info("No density is known here, so no feature is hidden.", icon=":material/info:")
     densest = state["feature_densest"] if result.has_density else None
     return Choice(
         sort=state["feature_sort"],

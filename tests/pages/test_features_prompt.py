@@ -80,9 +80,20 @@ def test_what_a_link_asks_for_and_the_prompt_lacks_is_told(opened):
     assert_sound(opened(fq_tokens="x", fq_layers="1;2", fq_sort="beauty", fq_dense="1000"))
 
 
-def test_nothing_is_left_after_filters_and_that_is_said(opened):
-    session = opened(fq_tokens="1", fq_layers="5", fq_dense="0")
+def test_hiding_dense_features_works_where_densities_are_known_and_is_told_where_not(opened, monkeypatch):
+    import numpy as np
+
+    from mi_core.transcoders import prompt_parts
+
+    monkeypatch.setattr(prompt_parts, "densities", lambda model, transcoder: None)
+    unknown = opened(prompt=f"{PROMPT} big", fq_dense="5")
+    assert_sound(unknown)
+    assert "No density is known here" in texts(unknown)
+    every = {layer: np.ones(1024, np.float32) for layer in range(8)}
+    monkeypatch.setattr(prompt_parts, "densities", lambda model, transcoder: every)
+    session = opened(prompt=f"{PROMPT} small", fq_dense="5")
     assert_sound(session)
+    assert "are hidden because they are dense" in texts(session)
 
 
 @pytest.mark.parametrize("prompt", ["", "a", "🎉 日本", "the " * 150])
