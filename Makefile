@@ -3,6 +3,7 @@
 #   make run PORT=8600          another port
 #   make run PYTHON=python3.12  another interpreter (3.11 or newer); only matters when .venv is made
 #   make test ARGS="-k trace"   arguments for pytest
+#   make test JOBS=0            tests one after the other in one process (for a debugger)
 #   make run TORCH_INDEX=https://download.pytorch.org/whl/cpu   torch without CUDA: gigabytes less on Linux
 
 PYTHON ?= python3
@@ -10,6 +11,7 @@ VENV ?= .venv
 PORT ?=
 TORCH_INDEX ?=
 ARGS ?=
+JOBS ?= logical
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
@@ -31,7 +33,7 @@ test: $(VENV)/.stamp-test
 	$(BIN)/ruff check . || failed="$$failed ruff"; \
 	$(BIN)/pyright --pythonpath $(BIN)/python || failed="$$failed pyright"; \
 	if [ -n "$$failed" ]; then echo "make test: failed so far:$$failed (see above); the tests follow."; fi; \
-	$(BIN)/python -m pytest $(ARGS) || failed="$$failed pytest"; \
+	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses=4 --dist loadgroup $(ARGS) || failed="$$failed pytest"; \
 	if [ -n "$$failed" ]; then echo "make test: failed:$$failed" >&2; exit 1; fi
 
 lint: $(VENV)/.stamp-test
