@@ -19,7 +19,7 @@ from mi_core.analyses.causal_trace_parts import Check
 from mi_core.provenance import Provenance
 from mi_core.tokens import Token
 from mi_core.transcoders.graph_inputs import GraphInputs
-from mi_core.transcoders.graph_names import ERROR, FEATURE, LOGIT, TOKEN
+from mi_core.transcoders.graph_names import FEATURE, LOGIT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,7 +195,6 @@ NODE_ARRAYS = (
     "influence",
 )
 ROW_ARRAYS = ("row_node", "remainder", "row_value", "residual")
-KINDS = (FEATURE, ERROR, TOKEN, LOGIT)
 
 
 def _check(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
