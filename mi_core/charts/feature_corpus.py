@@ -93,7 +93,8 @@ def corpus_histogram(result: FeatureCorpusResult, *, marks: Sequence[tuple[float
         result: the feature; its file must tell the bins' ends.
         marks: activations with names, above 0.
     """
-    placed = [(math.log10(value), name) for value, name in marks if value > 0]
+    # The chart writes the place on the axis behind the name, so the activation itself stands in the name.
+    placed = [(math.log10(value), f"{name}: {number(value)}, log10") for value, name in marks if value > 0]
     return histogram(
         [math.log10(edge) for edge in result.edges],
         [Series("active tokens", result.histogram.tolist())],
