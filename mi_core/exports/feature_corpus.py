@@ -146,8 +146,8 @@ def _text_caption(result: FeatureTextResult) -> str:
     beyond = f" {result.clipped} tokens lie beyond it." if result.clipped else ""
     return " ".join(
         [
-            f"Activation of {result.inputs.feature} of {legible(result.transcoder)} at every token; active at "
-            f"{result.active} of {len(result.tokens) - result.first}. 0 (white) = not active{ends}.{beyond} "
+            f"Activation of {result.inputs.feature} of {legible(result.transcoder)} at every token; active "
+            f"at {result.active} of {len(result.tokens) - result.first}. 0 (white) = not active{ends}.{beyond} "
             "Grey: does not count.",
             model_sentence(result.provenance),
         ]
