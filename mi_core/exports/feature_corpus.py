@@ -147,8 +147,8 @@ def _text_caption(result: FeatureTextResult) -> str:
     return " ".join(
         [
             f"Activation of {result.inputs.feature} of {legible(result.transcoder)} at every token; active "
-            f"at {result.active} of {len(result.tokens) - result.first}. 0 (white) = not active{ends}.{beyond} "
-            "Grey: does not count.",
+            f"at {result.active} of {len(result.tokens) - result.first}. 0 (white) = not active{ends}."
+            f"{beyond} Grey: does not count.",
             model_sentence(result.provenance),
         ]
     ).strip()
