@@ -81,6 +81,7 @@ def picture_of_trace(page: Page, address: str) -> None:
 LOOKS = {
     "attention": "prompt=red+blue+green+gold+red+blue+green+gold+red+blue&layer=4&head=3",
     "logit_lens": "prompt=The+Eiffel+Tower+is+located+in+the+city+of&layer=4&pos=11",
+    "features": "prompt=The+Eiffel+Tower+is+located+in+the+city+of&ft_tab=graph",
 }
 """Pages whose picture is taken as their link opens them."""
 
