@@ -77,8 +77,9 @@ def kl_divergence(
         >= 0. Not symmetric. Rounding cannot make it negative.
     """
     log_p, log_q = log_probabilities(clean), log_probabilities(other)
-    # A token with probability 0 (logit -inf) adds 0 * inf, which is NaN, where its limit is 0.
-    terms = torch.where(log_p > -torch.inf, log_p.exp() * (log_p - log_q), 0.0)
+    p = log_p.exp()
+    # A token with probability 0 may add 0 * inf, which is NaN, where its limit is 0.
+    terms = torch.where(p > 0, p * (log_p - log_q), 0.0)
     return terms.sum(dim=-1).clamp_min(0)
 
 

@@ -171,18 +171,11 @@ def read_shared(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "provenance": provenance_from(record["provenance"]),
         "tokens": tokens_from(record["tokens"]),
-        "answer": read_token(record["answer"]),
-        "distractor": None if distractor is None else read_token(distractor),
+        "answer": ReadToken.from_dict(record["answer"]),
+        "distractor": None if distractor is None else ReadToken.from_dict(distractor),
         "metrics": texts_from(record["metrics"]),
         "warnings": texts_from(record["warnings"]),
         "checks": checks_from(record["checks"]),
         "seconds": float(record["seconds"]),
         "cancelled": bool(record["cancelled"]),
     }
-
-
-def read_token(fields: Mapping[str, Any]) -> ReadToken:
-    """A token that is read, from its fields."""
-    if fields["chosen_by"] not in ("user", "model"):
-        raise ValueError(f"a token chosen by {fields['chosen_by']!r}")
-    return ReadToken(int(fields["id"]), str(fields["visible"]), str(fields["text"]), fields["chosen_by"])

@@ -166,8 +166,8 @@ def _build(record: Mapping[str, Any]) -> AttributionResult:
         inputs=inputs,
         provenance=provenance_from(record["provenance"]),
         tokens=tokens,
-        target=_read_token(record["target"]),
-        distractor=None if distractor is None else _read_token(distractor),
+        target=ReadToken.from_dict(record["target"]),
+        distractor=None if distractor is None else ReadToken.from_dict(distractor),
         top=tuple(TopToken(str(top["visible"]), float(top["probability"])) for top in record["top"]),
         embedding_names=texts_from(record["embedding_names"]),
         **{name: decode_array(record[name], "float64", shapes[name], name) for name in FLOAT_ARRAYS},
@@ -201,9 +201,3 @@ def _shapes(
         "sources": (prompts, len(inputs.split_heads), max(len(one) for one in tokens)),
         **dict.fromkeys(("sums", "logits", "model_logits", "probabilities"), (prompts, read)),
     }
-
-
-def _read_token(fields: Mapping[str, Any]) -> ReadToken:
-    if fields["chosen_by"] not in ("user", "model"):
-        raise ValueError(f"a token chosen by {fields['chosen_by']!r}")
-    return ReadToken(int(fields["id"]), str(fields["visible"]), str(fields["text"]), fields["chosen_by"])

@@ -4,8 +4,9 @@ Everything is CPU numpy and plain Python. The first axis of every array is the p
 1 the control prompt, if there is one. Contributions are in logits, before the softcap.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -39,6 +40,17 @@ class ReadToken:
     visible: str
     text: str
     chosen_by: Literal["user", "model"]
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "ReadToken":
+        """The inverse of `dataclasses.asdict`.
+
+        Raises:
+            ValueError: chosen by nobody known.
+        """
+        if fields["chosen_by"] not in ("user", "model"):
+            raise ValueError(f"a token chosen by {fields['chosen_by']!r}")
+        return cls(int(fields["id"]), str(fields["visible"]), str(fields["text"]), fields["chosen_by"])
 
 
 @dataclass(frozen=True, slots=True)

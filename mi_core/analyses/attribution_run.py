@@ -37,6 +37,7 @@ from mi_core.analyses.attribution_inputs import (
 from mi_core.analyses.attribution_result import AttributionResult, ReadToken, TopToken
 from mi_core.analyses.attribution_view import View, inside, look, make_view, target_minus_distractor
 from mi_core.analyses.attribution_warnings import attribution_warnings
+from mi_core.analyses.before_after_run import read_tokens
 from mi_core.analyses.causal_trace_result import Step
 from mi_core.answers import AnswerChoice, choose_answer
 from mi_core.engine import post_norm
@@ -102,14 +103,7 @@ def _ask(model: LoadedModel, inputs: AttributionInputs) -> _Asked:
         None if text is None else choose_answer(model.tokenizer, prompts[0], text)
         for text in (inputs.answer, inputs.distractor)
     )
-    target = _top(model, seen[0][1]) if answer is None else _typed(answer)
-    distractor = None if other is None else _typed(other)
-    if distractor is not None and distractor.id == target.id:
-        raise InputError(
-            f"The distractor {distractor.text!r} begins with the same token as the target {target.text!r}",
-            why="their difference would be zero",
-            fix="Choose another distractor",
-        )
+    target, distractor = read_tokens(model, seen[0][1], answer, other)
     ids = [target.id, *([] if distractor is None else [distractor.id])]
     views = [make_view(model, prompt, *one, ids) for prompt, one in zip(prompts, seen, strict=True)]
     return _Asked(inputs, prompts, target, distractor, (answer, other), tuple(views))
@@ -144,15 +138,6 @@ def _sites(model: LoadedModel, inputs: AttributionInputs) -> list[str]:
     for site in [*split, *(["z"] if split else [])]:
         model.structure.require(site, 0)
     return [*PARTS, *inner, *split]
-
-
-def _typed(choice: AnswerChoice) -> ReadToken:
-    return ReadToken(choice.ids[0], choice.pieces[0], choice.text, "user")
-
-
-def _top(model: LoadedModel, logits: Float[Tensor, " d_vocab"]) -> ReadToken:
-    token = int(logits.argmax())
-    return ReadToken(token, visible_token(model.tokenizer, token), model.tokenizer.decode([token]), "model")
 
 
 # --- the sum ---

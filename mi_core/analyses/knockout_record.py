@@ -9,8 +9,9 @@ import numpy as np
 
 from mi_core.analyses.attribution_inputs import parse_head
 from mi_core.analyses.attribution_result import ReadToken
+from mi_core.analyses.before_after import RUN_NAMES, by_run, read_records, step_records
 from mi_core.analyses.knockout_inputs import KnockoutInputs
-from mi_core.analyses.knockout_result import RUN_NAMES, KnockoutResult
+from mi_core.analyses.knockout_result import KnockoutResult
 from mi_core.analyses.plain import checks_from, damage_told, provenance_from, texts_from, tokens_from
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
 from mi_core.errors import InputError
@@ -32,42 +33,19 @@ def to_frame(result: KnockoutResult) -> "pd.DataFrame":
     """Tidy table: one row per number."""
     import pandas as pd  # a third of a second; only tables need it
 
-    rows = [*_read_rows(result), *_changed_rows(result), *_step_rows(result), *_pattern_rows(result)]
+    rows = [*read_records(result), *_changed_rows(result), *step_records(result), *_pattern_rows(result)]
     frame = pd.DataFrame([{name: row.get(name) for name in _COLUMNS} for row in rows], columns=list(_COLUMNS))
     return frame.astype(dict.fromkeys(_WHOLE, "Int64"))
-
-
-def _three(before: float, after: float) -> tuple[tuple[str, float], ...]:
-    return ((RUN_NAMES[0], before), (RUN_NAMES[1], after), ("edited \N{MINUS SIGN} baseline", after - before))
-
-
-def _read_rows(result: KnockoutResult) -> Iterator[dict[str, Any]]:
-    for quantity, token, before, after, unit in result.rows():
-        for run, value in _three(before, after):
-            yield {
-                "kind": "token", "quantity": quantity, "token": token, "run": run, "value": value,
-                "unit": unit,
-            }  # fmt: skip
-    yield {"kind": "token", "quantity": "KL(baseline || edited)", "value": result.kl, "unit": "nats"}
 
 
 def _changed_rows(result: KnockoutResult) -> Iterator[dict[str, Any]]:
     for token, before, after in zip(
         result.changed_ids.tolist(), *result.changed_probabilities.tolist(), strict=True
     ):
-        for run, value in _three(before, after):
+        for run, value in by_run(before, after):
             yield {
                 "kind": "changed token", "quantity": f"probability of token {token}",
                 "token": result.vocabulary[token], "run": run, "value": value, "unit": "probability",
-            }  # fmt: skip
-
-
-def _step_rows(result: KnockoutResult) -> Iterator[dict[str, Any]]:
-    for run, ids in zip(RUN_NAMES, (result.baseline_ids, result.edited_ids), strict=True):
-        for step, token in enumerate(ids.tolist()):
-            yield {
-                "kind": "continuation", "quantity": f"token id at step {step}",
-                "token": result.vocabulary[token], "run": run, "value": token, "unit": "token id",
             }  # fmt: skip
 
 
@@ -78,7 +56,7 @@ def _pattern_rows(result: KnockoutResult) -> Iterator[dict[str, Any]]:
         for query in range(start, end):
             for key in range(start, query + 1):
                 before, after = result.patterns[:, index, query - start, key - start].tolist()
-                for run, value in _three(before, after):
+                for run, value in by_run(before, after):
                     yield {
                         "kind": "attention", "quantity": f"attention of {name}", "layer": layer, "head": head,
                         "query": query, "key": key, "run": run, "value": value, "unit": "share",
@@ -144,8 +122,8 @@ def _build(record: Mapping[str, Any]) -> KnockoutResult:
         inputs=inputs,
         provenance=provenance_from(record["provenance"]),
         tokens=tokens_from(record["tokens"]),
-        target=_read_token(record["target"]),
-        distractor=None if record["distractor"] is None else _read_token(record["distractor"]),
+        target=ReadToken.from_dict(record["target"]),
+        distractor=None if record["distractor"] is None else ReadToken.from_dict(record["distractor"]),
         interventions=texts_from(record["interventions"]),
         reference_prompts=texts_from(record["reference_prompts"]),
         mean_by_position=bool(record["mean_by_position"]),
@@ -162,12 +140,6 @@ def _build(record: Mapping[str, Any]) -> KnockoutResult:
         seconds=float(record["seconds"]),
         cancelled=bool(record["cancelled"]),
     )
-
-
-def _read_token(fields: Mapping[str, Any]) -> ReadToken:
-    if fields["chosen_by"] not in ("user", "model"):
-        raise ValueError(f"a token chosen by {fields['chosen_by']!r}")
-    return ReadToken(int(fields["id"]), str(fields["visible"]), str(fields["text"]), fields["chosen_by"])
 
 
 def is_candle_mi(interventions: tuple[str, ...]) -> bool:

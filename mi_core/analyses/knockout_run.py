@@ -15,7 +15,7 @@ is asked for, one for prompt B, and two greedy continuations.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from mi_core.analyses.attribution_inputs import parse_head
-from mi_core.analyses.attribution_result import ReadToken
+from mi_core.analyses.before_after_run import check_edited, ranks_of, read_tokens, read_warnings, room
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.causal_trace_result import Step
 from mi_core.analyses.interventions import (
@@ -38,9 +38,10 @@ from mi_core.analyses.knockout_inputs import KnockoutInputs
 from mi_core.analyses.knockout_look import Looked, attention_checks, cut_rows_of, look_at_attention
 from mi_core.analyses.knockout_result import KnockoutResult
 from mi_core.analyses.knockout_warnings import knockout_warnings
-from mi_core.answers import AnswerChoice, answer_warnings, choose_answer
+from mi_core.answers import AnswerChoice, choose_answer
 from mi_core.engine import Edit, Generated, generate
 from mi_core.errors import Cancelled, InputError
+from mi_core.metrics import kl_divergence
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
 from mi_core.tokens import TokenizedPrompt, tokenize, visible_token
@@ -70,23 +71,9 @@ def knockout(model: LoadedModel, inputs: KnockoutInputs, *, on_step: OnStep | No
         passes.append(look_at_attention(model, asked.prompt.ids, edits, asked.edits, asked.pins))
         report(Step(number + 1, STEPS, None, None, "passes"))
     baseline, edited, again = passes
-    _check_numbers(edited)
+    check_edited(edited.logits, "a value or factor")
     continued = _continue(model, asked, report)
     return _result(model, asked, (baseline, edited, again), continued, started)
-
-
-def _check_numbers(edited: Looked) -> None:
-    """Refuse a run that left the numbers that its format can say.
-
-    Raises:
-        InputError: a logit is no number.
-    """
-    if edited.logits.isnan().any() or (edited.logits == torch.inf).any():
-        raise InputError(
-            "The edited run gives no numbers",
-            why="a value or factor is too large for the model's number format",
-            fix="Use smaller ones, or float32",
-        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,32 +130,23 @@ def _continue(
     model: LoadedModel, asked: _Asked, report: OnStep
 ) -> tuple[Generated | None, Generated | None, str]:
     """Greedy continuations of both runs, and where the edits act meanwhile."""
-    steps, ids = asked.inputs.continuation, asked.prompt.ids
+    ids = asked.prompt.ids
     by_position = asked.uses_mean and asked.reference.by_position(len(ids))
     where = "prompt" if by_position or any(one.needs_second_prompt for one in asked.interventions) else "all"
-    limit = _room(model, len(ids))
-    if min(steps, limit) <= 0:
+    steps = room(model, len(ids), asked.inputs.continuation)
+    if not steps:
         return None, None, where
 
     def on_token(count: int, _token: int) -> None:
         report(Step(3, STEPS, None, None, f"continues, token {count}"))
 
-    baseline = generate(model, ids, steps=min(steps, limit), on_token=on_token)
+    baseline = generate(model, ids, steps=steps, on_token=on_token)
     edited = baseline
     if asked.edits:
-        edited = generate(
-            model, ids, steps=min(steps, limit), edits=asked.edits, where=where, on_token=on_token
-        )
+        edited = generate(model, ids, steps=steps, edits=asked.edits, where=where, on_token=on_token)
     if "cancelled" in (baseline.stopped, edited.stopped):
         raise Cancelled
     return baseline, edited, where
-
-
-def _room(model: LoadedModel, n_tokens: int) -> int:
-    """How many tokens fit behind the prompt."""
-    config = getattr(model.hf.config, "text_config", None) or model.hf.config
-    limit = getattr(config, "max_position_embeddings", None)
-    return 10**9 if not limit else int(limit) - n_tokens
 
 
 def _result(
@@ -180,7 +158,7 @@ def _result(
 ) -> KnockoutResult:
     baseline, edited, again = passes
     logits = torch.stack([baseline.logits, edited.logits])
-    target, distractor = _read_tokens(model, asked, baseline.logits)
+    target, distractor = read_tokens(model, baseline.logits, asked.answer, asked.distractor)
     read = [target.id, *([] if distractor is None else [distractor.id])]
     numbers = logits.log_softmax(-1)
     probabilities = numbers.exp()
@@ -199,8 +177,8 @@ def _result(
         mean_by_position=asked.uses_mean and asked.reference.by_position(len(asked.prompt)),
         logits=logits[:, read].numpy(),
         log_probabilities=numbers[:, read].numpy(),
-        ranks=_ranks(logits, read),
-        kl=_divergence(numbers),
+        ranks=ranks_of(logits, read),
+        kl=float(kl_divergence(baseline.logits, edited.logits)),
         changed_ids=changed.numpy(),
         changed_probabilities=probabilities[:, changed].numpy(),
         baseline_ids=np.array(both[0], dtype=np.int64),
@@ -214,30 +192,12 @@ def _result(
         n_heads=model.dims.n_heads,
         d_model=model.dims.d_model,
         warnings=(
-            *_answer_warnings(asked),
+            *read_warnings(asked.answer, asked.distractor),
             *knockout_warnings(asked.interventions, asked.reference, passes, asked.prompt, where),
         ),
         checks=(_nothing_left(baseline, edited, again, asked), *attention_checks(edited, model.dtype)),
         seconds=time.perf_counter() - started,
     )
-
-
-def _read_tokens(model: LoadedModel, asked: _Asked, baseline: Tensor) -> tuple[ReadToken, ReadToken | None]:
-    if asked.answer is None:
-        token = int(baseline.argmax())
-        text = model.tokenizer.decode([token])
-        target = ReadToken(token, visible_token(model.tokenizer, token), text, "model")
-    else:
-        target = ReadToken(asked.answer.ids[0], asked.answer.pieces[0], asked.answer.text, "user")
-    other = asked.distractor
-    distractor = None if other is None else ReadToken(other.ids[0], other.pieces[0], other.text, "user")
-    if distractor is not None and distractor.id == target.id:
-        raise InputError(
-            f"The distractor {distractor.text!r} begins with the same token as the target {target.text!r}",
-            why="their difference would be zero",
-            fix="Choose another distractor",
-        )
-    return target, distractor
 
 
 def _changed(probabilities: Tensor, count: int) -> Tensor:
@@ -246,31 +206,10 @@ def _changed(probabilities: Tensor, count: int) -> Tensor:
     return torch.argsort(change, descending=True, stable=True)[:count]
 
 
-def _ranks(logits: Tensor, read: Sequence[int]) -> np.ndarray:
-    return np.array([[1 + int((run > run[token]).sum()) for token in read] for run in logits], dtype=np.int64)
-
-
-def _divergence(numbers: Tensor) -> float:
-    """KL of the first from the second row of log-probabilities [2, d_vocab], float64.
-
-    A token that the baseline excludes (a logit of -inf) adds nothing; rounding below zero is zero.
-    """
-    first, second = numbers
-    terms = torch.where(first == -torch.inf, torch.zeros_like(first), first.exp() * (first - second))
-    return max(0.0, float(terms.sum()))
-
-
 def _reference_prompts(asked: _Asked) -> tuple[str, ...]:
     if not asked.uses_mean:
         return ()
     return asked.inputs.reference_prompts or REFERENCES[asked.inputs.reference]
-
-
-def _answer_warnings(asked: _Asked) -> tuple[str, ...]:
-    if asked.answer is None:
-        several = asked.distractor is not None and not asked.distractor.single_token
-        return answer_warnings(asked.distractor)[:1] if several and asked.distractor is not None else ()
-    return answer_warnings(asked.answer, asked.distractor)
 
 
 def _nothing_left(baseline: Looked, edited: Looked, again: Looked, asked: _Asked) -> Check:

@@ -14,22 +14,16 @@ from dataclasses import replace
 
 import torch
 
+from mi_core.analyses.before_after_run import check_edited
 from mi_core.engine import Edit, generate, run
 from mi_core.engine.generate import end_tokens
-from mi_core.engine.run import context_limit
-from mi_core.errors import Cancelled, InputError
+from mi_core.errors import Cancelled
 from mi_core.model.model import LoadedModel
 from mi_core.transcoders.feature_edits import FeatureEdit
 from mi_core.transcoders.feature_edits_compile import Compiled, Placed, compile_placed
 from mi_core.transcoders.transcoder import Transcoder
 
 OnToken = Callable[[int], None]
-
-
-def room(model: LoadedModel, n_tokens: int, steps: int) -> int:
-    """How many of the steps fit behind a prompt."""
-    limit = context_limit(model)
-    return steps if not limit else max(0, min(steps, limit - n_tokens))
 
 
 def continue_plainly(
@@ -114,12 +108,7 @@ def _step_by_step(
     ends = set(end_tokens(model))
     for step in range(steps):
         logits = run(model, torch.tensor([ids], dtype=torch.long), edits=acting, last=1).logits[0, -1]
-        if bool(logits.isnan().any()):
-            raise InputError(
-                "The edited run gives no numbers",
-                why="a value is too large for the model's number format",
-                fix="Use smaller ones, or float32",
-            )
+        check_edited(logits, "a value")
         said.append(int(logits.argmax()))
         on_token(len(said))
         if said[-1] in ends or step == steps - 1:

@@ -1,4 +1,4 @@
-"""Numbers of an intervention on features: top tokens, ranks, KL, and how large a push is."""
+"""Numbers of an intervention on features: top tokens, and how large a push is."""
 
 from collections.abc import Sequence
 
@@ -58,18 +58,3 @@ def top_tokens(logits: Float[Tensor, "run d_vocab"], count: int) -> Int[Tensor, 
     found = {token for run in logits for token in run.argsort(descending=True, stable=True)[:count].tolist()}
     best = logits.softmax(-1).amax(0)
     return torch.tensor(sorted(found, key=lambda token: (-float(best[token]), token)), dtype=torch.long)
-
-
-def ranks_of(logits: Float[Tensor, "run d_vocab"], read: Sequence[int]) -> Int[np.ndarray, "run read"]:
-    """Ranks of tokens; 1 = the top token."""
-    return np.array([[1 + int((run > run[token]).sum()) for token in read] for run in logits], dtype=np.int64)
-
-
-def divergence(numbers: Float[Tensor, "2 d_vocab"]) -> float:
-    """KL of the first from the second row of log-probabilities, float64, in nats.
-
-    A token that the baseline excludes (a logit of -inf) adds nothing; rounding below zero is zero.
-    """
-    first, second = numbers
-    terms = torch.where(first == -torch.inf, torch.zeros_like(first), first.exp() * (first - second))
-    return max(0.0, float(terms.sum()))

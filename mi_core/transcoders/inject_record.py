@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mi_core.analyses.attribution_result import ReadToken
+from mi_core.analyses.before_after import RUN_NAMES, by_run, read_records, step_records
 from mi_core.analyses.plain import checks_from, damage_told, provenance_from, texts_from, tokens_from
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
 from mi_core.transcoders.inject_inputs import InjectInputs
-from mi_core.transcoders.inject_result import RUN_NAMES, InjectResult
+from mi_core.transcoders.inject_result import InjectResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +27,6 @@ INTEGERS = (
     "n_switched", "baseline_ids", "edited_ids",
 )  # fmt: skip
 _COLUMNS = ("kind", "quantity", "token", "layer", "feature", "position", "run", "value", "unit")
-_CHANGE = "edited \N{MINUS SIGN} baseline"
 
 
 def to_frame(result: InjectResult) -> "pd.DataFrame":
@@ -34,25 +34,11 @@ def to_frame(result: InjectResult) -> "pd.DataFrame":
     import pandas as pd  # a third of a second; only tables need it
 
     rows = [
-        *_read_rows(result), *_top_rows(result), *_edited_rows(result), *_pushed_rows(result),
-        *_feature_rows(result), *_step_rows(result),
+        *read_records(result), *_top_rows(result), *_edited_rows(result), *_pushed_rows(result),
+        *_feature_rows(result), *step_records(result),
     ]  # fmt: skip
     frame = pd.DataFrame([{name: row.get(name) for name in _COLUMNS} for row in rows], columns=list(_COLUMNS))
     return frame.astype(dict.fromkeys(("layer", "feature", "position"), "Int64"))
-
-
-def _runs(before: float, after: float) -> tuple[tuple[str, float], ...]:
-    return ((RUN_NAMES[0], before), (RUN_NAMES[1], after), (_CHANGE, after - before))
-
-
-def _read_rows(result: InjectResult) -> Iterator[dict[str, Any]]:
-    for quantity, token, before, after, unit in result.rows():
-        for run, value in _runs(before, after):
-            yield {
-                "kind": "token", "quantity": quantity, "token": token, "run": run, "value": value,
-                "unit": unit,
-            }  # fmt: skip
-    yield {"kind": "token", "quantity": "KL(baseline || edited)", "value": result.kl, "unit": "nats"}
 
 
 def _top_rows(result: InjectResult) -> Iterator[dict[str, Any]]:
@@ -62,7 +48,7 @@ def _top_rows(result: InjectResult) -> Iterator[dict[str, Any]]:
             ("rank", result.top_ranks, "rank"),
         ):
             before, after = values[:, index].tolist()
-            for run, value in _runs(before, after):
+            for run, value in by_run(before, after):
                 yield {
                     "kind": "top token", "quantity": f"{what} of token {token}",
                     "token": result.vocabulary[token], "run": run, "value": value, "unit": unit,
@@ -101,20 +87,11 @@ def _pushed_rows(result: InjectResult) -> Iterator[dict[str, Any]]:
 
 def _feature_rows(result: InjectResult) -> Iterator[dict[str, Any]]:
     for at, (before, after) in zip(result.feature_names, result.feature_activations.T.tolist(), strict=True):
-        for run, value in _runs(before, after):
+        for run, value in by_run(before, after):
             yield {
                 "kind": "other feature", "quantity": "activation",
                 "token": result.tokens[at.position].visible, "layer": at.layer, "feature": at.index,
                 "position": at.position, "run": run, "value": value, "unit": "activation",
-            }  # fmt: skip
-
-
-def _step_rows(result: InjectResult) -> Iterator[dict[str, Any]]:
-    for run, ids in zip(RUN_NAMES, (result.baseline_ids, result.edited_ids), strict=True):
-        for step, token in enumerate(ids.tolist()):
-            yield {
-                "kind": "continuation", "quantity": f"token id at step {step}",
-                "token": result.vocabulary[token], "run": run, "value": token, "unit": "token id",
             }  # fmt: skip
 
 
@@ -176,8 +153,8 @@ def _build(record: Mapping[str, Any]) -> InjectResult:
         transcoder=str(record["transcoder"]),
         fingerprint=str(record["fingerprint"]),
         tokens=tokens_from(record["tokens"]),
-        target=_read_token(record["target"]),
-        distractor=None if record["distractor"] is None else _read_token(record["distractor"]),
+        target=ReadToken.from_dict(record["target"]),
+        distractor=None if record["distractor"] is None else ReadToken.from_dict(record["distractor"]),
         edits=texts_from(record["edits"]),
         kl=float(record["kl"]),
         vocabulary={int(token): str(text) for token, text in record["vocabulary"].items()},
@@ -192,9 +169,3 @@ def _build(record: Mapping[str, Any]) -> InjectResult:
         seconds=float(record["seconds"]),
         cancelled=bool(record["cancelled"]),
     )
-
-
-def _read_token(fields: Mapping[str, Any]) -> ReadToken:
-    if fields["chosen_by"] not in ("user", "model"):
-        raise ValueError(f"a token chosen by {fields['chosen_by']!r}")
-    return ReadToken(int(fields["id"]), str(fields["visible"]), str(fields["text"]), fields["chosen_by"])

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mi_core.analyses.attribution_result import ReadToken
+from mi_core.analyses.before_after import Row, before_after_rows, first_changed_step, logit_difference
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.errors import InputError
 from mi_core.provenance import Provenance
@@ -22,9 +23,6 @@ from mi_core.transcoders.names import FeatureAt
 
 if TYPE_CHECKING:
     import pandas as pd
-
-RUN_NAMES = ("baseline", "edited")
-READ_NAMES = ("target", "distractor")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,7 +159,7 @@ class InjectResult:
     @property
     def logit_difference(self) -> Float[np.ndarray, "2"] | None:
         """[run] target minus distractor; None without a distractor."""
-        return None if self.distractor is None else self.logits[:, 0] - self.logits[:, 1]
+        return logit_difference(self)
 
     @property
     def delta_ratios(self) -> Float[np.ndarray, "target token"]:
@@ -188,31 +186,11 @@ class InjectResult:
     @property
     def first_changed_step(self) -> int | None:
         """The first step at which the continuations differ, from 0; None if they do not."""
-        pairs = zip(self.baseline_ids.tolist(), self.edited_ids.tolist(), strict=False)
-        different = next((step for step, (one, other) in enumerate(pairs) if one != other), None)
-        if different is None and len(self.baseline_ids) != len(self.edited_ids):
-            return min(len(self.baseline_ids), len(self.edited_ids))
-        return different
+        return first_changed_step(self)
 
-    def rows(self) -> list[tuple[str, str, float, float, str]]:
+    def rows(self) -> list[Row]:
         """The before/after table: (quantity, token, baseline, edited, unit)."""
-        rows = []
-        read = [self.target, *([] if self.distractor is None else [self.distractor])]
-        for index, token in enumerate(read):
-            for what, values, unit in (
-                ("probability", self.probabilities, "probability"),
-                ("log-probability", self.log_probabilities, "nats"),
-                ("logit", self.logits, "logits"),
-                ("rank", self.ranks, "rank"),
-            ):
-                before, after = (float(value) for value in values[:, index])
-                rows.append((f"{what} of the {READ_NAMES[index]}", token.visible, before, after, unit))
-        difference = self.logit_difference
-        if difference is not None:
-            rows.append(
-                ("logit difference, target \N{MINUS SIGN} distractor", "", *map(float, difference), "logits")
-            )
-        return rows
+        return before_after_rows(self)
 
     def to_frame(self) -> "pd.DataFrame":
         """Tidy table, one row per number.

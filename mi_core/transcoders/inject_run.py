@@ -20,12 +20,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from mi_core.analyses.attribution_result import ReadToken
+from mi_core.analyses.before_after_run import check_edited, ranks_of, read_tokens, read_warnings, room
 from mi_core.analyses.causal_trace_result import Step
-from mi_core.answers import AnswerChoice, answer_warnings, choose_answer
-from mi_core.errors import InputError
+from mi_core.answers import AnswerChoice, choose_answer
+from mi_core.metrics import kl_divergence
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
 from mi_core.tokens import TokenizedPrompt, tokenize, visible_token
@@ -33,9 +32,9 @@ from mi_core.transcoders.encode import masked_positions
 from mi_core.transcoders.feature_edits import FeatureEdit, parse_feature_edits
 from mi_core.transcoders.feature_edits_compile import Compiled, activations_at, compile_feature_edits
 from mi_core.transcoders.inject_checks import inject_checks, inject_warnings
-from mi_core.transcoders.inject_continue import continue_edited, continue_plainly, room
+from mi_core.transcoders.inject_continue import continue_edited, continue_plainly
 from mi_core.transcoders.inject_inputs import InjectInputs
-from mi_core.transcoders.inject_numbers import corpus_largest, divergence, push_norms, ranks_of, top_tokens
+from mi_core.transcoders.inject_numbers import corpus_largest, push_norms, top_tokens
 from mi_core.transcoders.inject_others import Others, nothing, other_features
 from mi_core.transcoders.inject_passes import Looked, frozen_prior, look, push_frozen
 from mi_core.transcoders.inject_result import InjectResult
@@ -98,7 +97,7 @@ def inject(model: LoadedModel, inputs: InjectInputs, *, on_step: OnStep | None =
     baseline = _baseline(model, asked)
     report(Step(2, STEPS, None, None, "runs the edits"))
     edited = _edited(model, asked, baseline)
-    _check_numbers(edited)
+    check_edited(edited.logits, "a value")
     report(Step(3, STEPS, None, None, "compares the other features"))
     others = _others(asked, baseline, edited)
     found = _found(asked, baseline, edited)
@@ -145,20 +144,6 @@ def _layers(asked: _Asked) -> list[int]:
     """Source layers whose features can answer."""
     first = min((one.at.layer for one in asked.compiled.placed), default=asked.transcoder.n_layers)
     return [layer for layer in asked.transcoder.layers if layer >= first]
-
-
-def _check_numbers(edited: Looked) -> None:
-    """Refuse a run that left the numbers that its format can say.
-
-    Raises:
-        InputError: a logit is no number.
-    """
-    if edited.logits.isnan().any() or (edited.logits == torch.inf).any():
-        raise InputError(
-            "The edited run gives no numbers",
-            why="a value is too large for the model's number format",
-            fix="Use smaller ones, or float32",
-        )
 
 
 def _others(asked: _Asked, baseline: Looked, edited: Looked) -> Others:
@@ -209,7 +194,7 @@ def _result(
 ) -> InjectResult:
     baseline, edited, _ = passes
     logits = torch.stack([baseline.logits, edited.logits])
-    target, distractor = _read_tokens(model, asked, baseline.logits)
+    target, distractor = read_tokens(model, baseline.logits, asked.answer, asked.distractor)
     read = [target.id, *([] if distractor is None else [distractor.id])]
     numbers = logits.log_softmax(-1)
     top = top_tokens(logits, asked.inputs.top)
@@ -230,7 +215,7 @@ def _result(
         logits=logits[:, read].numpy(),
         log_probabilities=numbers[:, read].numpy(),
         ranks=ranks_of(logits, read),
-        kl=divergence(numbers),
+        kl=float(kl_divergence(baseline.logits, edited.logits)),
         top_ids=top.numpy(),
         top_probabilities=numbers[:, top].exp().numpy(),
         top_ranks=ranks_of(logits, top.tolist()),
@@ -258,7 +243,7 @@ def _result(
         n_layers=model.dims.n_layers,
         d_model=model.dims.d_model,
         warnings=(
-            *_answer_warnings(asked),
+            *read_warnings(asked.answer, asked.distractor),
             *inject_warnings(
                 asked.inputs, asked.edits, asked.compiled, present, largest, pushed, asked.n_special
             ),
@@ -270,28 +255,3 @@ def _result(
 
 def _whole(values: Iterable[int]) -> np.ndarray:
     return np.array(list(values), dtype=np.int64)
-
-
-def _read_tokens(model: LoadedModel, asked: _Asked, baseline: Tensor) -> tuple[ReadToken, ReadToken | None]:
-    if asked.answer is None:
-        token = int(baseline.argmax())
-        text = model.tokenizer.decode([token])
-        target = ReadToken(token, visible_token(model.tokenizer, token), text, "model")
-    else:
-        target = ReadToken(asked.answer.ids[0], asked.answer.pieces[0], asked.answer.text, "user")
-    other = asked.distractor
-    distractor = None if other is None else ReadToken(other.ids[0], other.pieces[0], other.text, "user")
-    if distractor is not None and distractor.id == target.id:
-        raise InputError(
-            f"The distractor {distractor.text!r} begins with the same token as the target {target.text!r}",
-            why="their difference would be zero",
-            fix="Choose another distractor",
-        )
-    return target, distractor
-
-
-def _answer_warnings(asked: _Asked) -> tuple[str, ...]:
-    if asked.answer is None:
-        several = asked.distractor is not None and not asked.distractor.single_token
-        return answer_warnings(asked.distractor)[:1] if several and asked.distractor is not None else ()
-    return answer_warnings(asked.answer, asked.distractor)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 from jaxtyping import Float, Int
 
-from mi_core.analyses.ablation_sweep_record import read_token
 from mi_core.analyses.attribution_result import ReadToken
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.generation_inputs import check_number
@@ -174,8 +173,8 @@ class PlanningPickResult:
                 inputs=PlanningPickInputs.from_dict(record["inputs"]),
                 provenance=provenance_from(record["provenance"]),
                 tokens=tokens_from(record["tokens"]),
-                answer=read_token(record["answer"]),
-                distractor=None if other is None else read_token(other),
+                answer=ReadToken.from_dict(record["answer"]),
+                distractor=None if other is None else ReadToken.from_dict(other),
                 **arrays,
                 warnings=texts_from(record["warnings"]),
                 checks=checks_from(record["checks"]),

@@ -104,3 +104,10 @@ def test_top_tokens_are_sorted_and_never_more_than_there_are():
     ids, values = top_tokens(torch.tensor([0.1, 0.7, 0.2]), 10)
     assert ids.tolist() == [1, 2, 0]
     assert values.tolist() == pytest.approx([0.7, 0.2, 0.1])
+
+
+def test_kl_of_a_token_too_rare_for_the_format_and_excluded_by_the_other_run_is_finite():
+    logits = torch.tensor([0.0, 0.0, -800.0], dtype=torch.float64)
+    other = torch.tensor([0.0, 0.0, -torch.inf], dtype=torch.float64)
+    assert kl_divergence(logits, other) == 0
+    assert kl_divergence(torch.zeros(3), other.float()) == torch.inf
