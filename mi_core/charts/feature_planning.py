@@ -87,7 +87,7 @@ def _grid(result: PlanningResult, metric: str) -> Panel:
 
 
 def _grid_axes(result: PlanningResult) -> tuple[Axis, Axis]:
-    strengths = tuple(f"{dose:g}" for dose in result.doses)
+    strengths = tuple(f"strength {dose:g}" for dose in result.doses)
     names = token_names(result)
     shown = tuple(names[position] for position in result.positions)
     marked = () if result.column is None else (result.column,)

@@ -50,7 +50,7 @@ class FeatureGenerationInputs:
         if isinstance(self.seeds, list):  # hashable, whoever wrote [..] in a notebook
             object.__setattr__(self, "seeds", tuple(self.seeds))
         check_text("list of features", self.features or " ", MAX_LIST_CHARACTERS)
-        for edit in parse_feature_edits(self.features):
+        for edit in _pushes(self.features):
             _check(edit)
         _ = self.plain  # refuses the rest
 
@@ -89,6 +89,18 @@ class FeatureGenerationInputs:
             InputError: an unknown or missing field, or a value that is refused.
         """
         return inputs_from_dict(cls, values, "steering by features")
+
+
+def _pushes(text: str) -> tuple[FeatureEdit, ...]:
+    """The list; what cannot be read is told with an example of what can stand here.
+
+    Raises:
+        InputError: naming the first piece that cannot be read.
+    """
+    try:
+        return parse_feature_edits(text)
+    except InputError as error:
+        raise InputError(error.what, why=error.why, fix=_FIX) from error
 
 
 def _check(edit: FeatureEdit) -> None:

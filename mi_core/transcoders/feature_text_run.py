@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from mi_core.analyses.causal_trace_parts import Check
-from mi_core.errors import LanternError
+from mi_core.analyses.neuron_texts import context_of
+from mi_core.errors import InputError, LanternError
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
 from mi_core.tokens import tokenize
@@ -41,11 +42,16 @@ def feature_on_text(
 
     Raises:
         TranscoderError: there is no such transcoder.
-        InputError: there is no such feature, or no token.
+        InputError: there is no such feature, or no token, or too many of them.
     """
     transcoder, feature = load_transcoder(model, inputs.transcoder), parse_feature(inputs.feature)
     transcoder.check(feature.layer, feature.index)
     tokens = tokenize(model.tokenizer, inputs.text, bos=inputs.bos)
+    limit = context_of(model)
+    if limit is not None and len(tokens) > limit:
+        raise InputError(
+            f"The text has {len(tokens):,} tokens; this model reads at most {limit:,}", fix="Shorten it"
+        )
     first = 0 if inputs.show_bos else len(masked_positions(model, tokens.ids))
     found = active_features(model, transcoder, tokens.ids, show_bos=inputs.show_bos)
     activations = np.zeros(len(tokens), np.float32)

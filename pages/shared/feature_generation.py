@@ -70,7 +70,11 @@ def _draw_list() -> None:
             "taken away. All act together.",
         )  # fmt: skip
         with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
-            st.number_input("By", -1e6, 1e6, key="steer_amount", width=120, format="%g")
+            st.number_input(
+                "By", -1e6, 1e6, key="steer_amount", width=120, format="%g",
+                help="How much the buttons beside this add: so many times what a feature writes for an "
+                "activation of 1.",
+            )  # fmt: skip
             st.button(
                 "Add the selected feature" if selected is None else f"Add {selected.text}",
                 icon=":material/add:", key="steer_add", disabled=selected is None, on_click=_add,

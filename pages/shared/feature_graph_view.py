@@ -9,7 +9,7 @@ import streamlit as st
 
 from mi_core.transcoders.graph_names import FEATURE, KIND_NAMES, node_label, node_name
 from pages.shared.feature_corpus import draw_labels
-from pages.shared.feature_graph_fields import NODE
+from pages.shared.feature_graph_fields import EDGE, NODE
 from pages.shared.feature_graph_state import (
     choose_edge,
     choose_node,
@@ -147,6 +147,12 @@ def _picker(result: GraphResult, pruned: Pruned) -> None:
         on_change=follow_picker,
         args=(result,),
     )
+    edge = st.session_state[EDGE]
+    if edge and chosen_edge(result) is None:
+        st.warning(
+            f"The edge {plain(edge.replace('>', ' to '))} is not in this graph: an end is not active here.",
+            icon=":material/link_off:",
+        )
     if chosen is not None and not _known(result, chosen):
         st.warning(
             f"The node {plain(chosen)} is not in this graph: it is not active here.",

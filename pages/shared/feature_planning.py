@@ -137,7 +137,7 @@ def _inputs(asked: FeaturesAsked, inject: str, suppress: str) -> PlanningInputs:
         answer=state["answer"] or None,
         distractor=state["distractor"] or None,
         strength=float(state["planning_strength"]),
-        strengths=parse_doses(state["planning_strengths"]),
+        strengths=parse_doses(state["planning_strengths"], "strengths"),
         positions=tuple(sorted(parse_positions(named))) if named else (),
         controls=state["planning_controls"],
         seed=state["planning_seed"],

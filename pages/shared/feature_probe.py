@@ -69,7 +69,10 @@ def _draw_settings(wanted: FeaturesAsked) -> CltProbeInputs | None:
             "Injected", list(WHICH), format_func=WHICH.__getitem__, key="probe_which", width=270,
             help="The chosen feature is the one that the other tabs show, if it is of this layer.",
         )  # fmt: skip
-        st.number_input("Strength", -1000.0, 1000.0, key="probe_strength", width=150)
+        st.number_input(
+            "Strength", -1000.0, 1000.0, key="probe_strength", width=150,
+            help="How many times the feature's decoder rows are added; 1 = an activation of 1.",
+        )  # fmt: skip
         st.number_input("Features per token", 1, 100, key="probe_top", width=160)
     feature = chosen_feature()
     if state["probe_which"] == "chosen" and feature is None:

@@ -32,6 +32,7 @@ def draw_routing(asked: FeaturesAsked, planned: PlanningResult) -> None:
     """
     st.subheader("Who looks at the pushed token", anchor=False)
     best = _default_position(planned)
+    _refuse_positions(planned)
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="routing_settings"):
         st.number_input(
             "Pushed token", min_value=0, max_value=planned.output, key="routing_position", width=150,
@@ -53,7 +54,7 @@ def draw_routing(asked: FeaturesAsked, planned: PlanningResult) -> None:
             position=best if position is None else position,
             query=st.session_state["routing_query"],
             strength=planned.inputs.strength,
-            strengths=parse_doses(st.session_state["routing_strengths"]),
+            strengths=parse_doses(st.session_state["routing_strengths"], "strengths"),
             controls=planned.inputs.controls,
             seed=planned.inputs.seed,
             transcoder=planned.inputs.transcoder,
@@ -70,6 +71,15 @@ def draw_routing(asked: FeaturesAsked, planned: PlanningResult) -> None:
     if result is not None:
         draw_warnings(result)
         draw_routing_figures(result)
+
+
+def _refuse_positions(planned: PlanningResult) -> None:
+    """Forget tokens that the prompt does not have, and say so."""
+    for name, label in (("routing_position", "pushed"), ("routing_query", "reading")):
+        value = st.session_state[name]
+        if value is not None and value > planned.output:
+            st.warning(f"There is no {label} token {value:,}; the prompt's tokens are 0 to {planned.output}.")
+            st.session_state[name] = None
 
 
 def _default_position(planned: PlanningResult) -> int:

@@ -132,7 +132,7 @@ def _draw_fit(result: TranscoderCheckResult) -> None:
         st.error(
             "**Wrong hooks or wrong model.** On this prompt its reconstruction is worse than the mean at "
             f"{_layers(result)}: it leaves {_most(result)} times the variance unexplained, and the mean "
-            "leaves 1. Its features of these layers cannot be trusted.",
+            f"leaves 1. Its features of these layers cannot be trusted. {_other_reason(result)}",
             icon=":material/error:",
         )
         return
@@ -146,6 +146,16 @@ def _draw_fit(result: TranscoderCheckResult) -> None:
     st.markdown(
         f"Explains **{_percent(result.unexplained_all)}** {_WRITES.get(result.writes, '')} on this prompt "
         f"(worst: {where}) · {_what(result)}"
+    )
+
+
+def _other_reason(result: TranscoderCheckResult) -> str:
+    """What else makes a share above 1, which another prompt or one switch would show."""
+    if result.inputs.show_bos:
+        return "But BOS is counted, and transcoders are not made for it: switch “Show BOS” off to be sure."
+    return (
+        "If another prompt, of ordinary text, fits well, then it is this prompt: one that repeats itself, or "
+        "that is unlike the text it was trained on."
     )
 
 
@@ -242,6 +252,6 @@ def _draw_layers(result: TranscoderCheckResult) -> None:
             f"{head}\n{line}\n| Unexplained | " + " | ".join(_cell(value) for _, value in part) + " |"
         )
     st.caption(
-        "0 = everything is explained, 1 = no better than the mean over the prompt's tokens. Above 1 the "
-        "transcoder reads or writes the wrong place, or was made for another model."
+        "0 = everything is explained, 1 = no better than the mean over the prompt's tokens. Above 1 on "
+        "ordinary text, the transcoder reads or writes the wrong place, or was made for another model."
     )

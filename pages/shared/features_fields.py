@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
+from mi_core.errors import InputError
+from mi_core.transcoders.names import format_features, parse_features
 from pages.shared import link
 
 TABS = {
@@ -24,16 +24,17 @@ MAX_PINS = 4000
 
 
 def _parse_pins(raw: str) -> str:
-    """A list is read when the transcoder is known; here only what could never be one is refused.
+    """Whether a transcoder has these features is seen where they are used.
 
     Raises:
-        link.BadValue: too long, or a character that no feature's name has.
+        link.BadValue: too long, or a piece that names no feature.
     """
     if len(raw) > MAX_PINS:
         raise link.BadValue(f"which is longer than {MAX_PINS:,} characters")
-    if not re.fullmatch(r"[A-Za-z0-9,:/\s]*", raw):
-        raise link.BadValue("which is no list of features such as L5F102,L3F7")
-    return raw
+    try:
+        return format_features(parse_features(raw))
+    except InputError as error:
+        raise link.BadValue(f"but {error.what[:1].lower()}{error.what[1:]}") from None
 
 
 def _switch(name: str, key: str) -> link.LinkField:

@@ -237,8 +237,12 @@ def parse_positions(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in dict.fromkeys(words))
 
 
-def parse_doses(text: str) -> tuple[float, ...]:
+def parse_doses(text: str, what: str = "coefficients") -> tuple[float, ...]:
     """Coefficients as people write them: `-1, 0, 0.5`; sorted, without doubles.
+
+    Args:
+        text: the list.
+        what: how the page calls them.
 
     Raises:
         InputError: anything else.
@@ -248,5 +252,5 @@ def parse_doses(text: str) -> tuple[float, ...]:
         return tuple(sorted({float(word) + 0.0 for word in words}))
     except ValueError:
         raise InputError(
-            f"The coefficients {text!r:.60} cannot be read", fix="Write numbers such as -1, 0, 0.5, 2"
+            f"The {what} {text!r:.60} cannot be read", fix="Write numbers such as -1, 0, 0.5, 2"
         ) from None
