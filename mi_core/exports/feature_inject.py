@@ -1,4 +1,4 @@
-"""The figures of an intervention on features, and its tables: before/after, top tokens, from -> to."""
+"""The figures of an intervention on features, and its tables: top tokens, from -> to."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from mi_core.charts import feature_inject as charts
 from mi_core.charts.text import MINUS, number
 from mi_core.exports.analysis_figure import analysis_figure
+from mi_core.exports.before_after import listed, rows_of_kinds
 from mi_core.exports.captions import model_sentence, quoted
 from mi_core.exports.figure import Figure
 from mi_core.transcoders.inject_result import InjectResult
@@ -120,21 +121,15 @@ def _figure(
         caption=f"{caption} {model_sentence(result.provenance)}",
         how_to_read=reading,
         description=description,
-        frame=lambda: _table(result, kinds),
+        frame=lambda: rows_of_kinds(result, kinds),
         references=REFERENCES,
         function="inject",
         arrays=arrays,
     )
 
 
-def _table(result: InjectResult, kinds: tuple[str, ...]) -> "pd.DataFrame":
-    frame = result.to_frame()
-    return frame.loc[frame["kind"].isin(kinds)].reset_index(drop=True)
-
-
 def _caption(result: InjectResult, what: str) -> str:
-    listed = ", ".join(result.edits) or "no edit"
-    short = listed if len(listed) <= 300 else listed[:300] + " ..."
+    short = listed(result.edits, "no edit")
     return (
         f"{what} behind {quoted(result.inputs.prompt)} (one prompt) with {short} of transcoder "
         f"{quoted(result.transcoder)}; {FROZEN[result.inputs.frozen]}."
@@ -142,19 +137,6 @@ def _caption(result: InjectResult, what: str) -> str:
 
 
 # --- tables ---
-
-
-def before_after_table(result: InjectResult) -> "pd.DataFrame":
-    """One row per quantity: baseline, edited, difference, unit."""
-    import pandas as pd
-
-    rows = [
-        (quantity, token, before, after, after - before, unit)
-        for quantity, token, before, after, unit in result.rows()
-    ]
-    rows.append(("KL(baseline || edited)", "", float("nan"), float("nan"), result.kl, "nats"))
-    columns = ["quantity", "token", "baseline", "edited", f"edited {MINUS} baseline", "unit"]
-    return pd.DataFrame(rows, columns=columns)
 
 
 def top_table(result: InjectResult) -> "pd.DataFrame":

@@ -2,17 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mi_core.analyses.knockout_result import KnockoutResult
 from mi_core.charts import knockout as charts
 from mi_core.charts.text import MINUS, legible, number
 from mi_core.exports.analysis_figure import analysis_figure
+from mi_core.exports.before_after import listed, rows_of_kinds
 from mi_core.exports.captions import model_sentence, quoted
 from mi_core.exports.figure import Figure
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 REFERENCES = ("geva2023dissecting", "wang2023interpretability")
 
@@ -86,42 +84,22 @@ def _figure(
         caption=f"{caption} {model_sentence(result.provenance)}",
         how_to_read=reading,
         description=description,
-        frame=lambda: _table(result, kinds),
+        frame=lambda: rows_of_kinds(result, kinds),
         references=REFERENCES,
         function="knockout",
         arrays=arrays,
     )
 
 
-def _table(result: KnockoutResult, kinds: tuple[str, ...]) -> "pd.DataFrame":
-    frame = result.to_frame()
-    return frame.loc[frame["kind"].isin(kinds)].reset_index(drop=True)
-
-
 def _caption(result: KnockoutResult, what: str) -> str:
-    listed = ", ".join(result.interventions) or "no intervention"
-    short = listed if len(listed) <= 300 else listed[:300] + " ..."
+    short = listed(result.interventions, "no intervention")
     mean = (
         f"; means over {len(result.reference_prompts)} reference prompts" if result.reference_prompts else ""
     )
     return f"{what} behind {quoted(result.inputs.prompt)} (one prompt) with {short}{mean}."
 
 
-# --- the before/after table ---
-
-
-def before_after_table(result: KnockoutResult) -> "pd.DataFrame":
-    """One row per quantity: baseline, edited, difference, unit."""
-    import pandas as pd
-
-    rows = [
-        (quantity, token, before, after, after - before, unit)
-        for quantity, token, before, after, unit in result.rows()
-    ]
-    rows.append(("KL(baseline || edited)", "", float("nan"), float("nan"), result.kl, "nats"))
-    columns = ["quantity", "token", "baseline", "edited", f"edited {MINUS} baseline", "unit"]
-    return pd.DataFrame(rows, columns=columns)
-
+# --- LaTeX ---
 
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",

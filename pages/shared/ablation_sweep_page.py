@@ -12,9 +12,9 @@ from mi_core.errors import InputError
 from pages.shared.ablation_sweep_dose import draw_dose
 from pages.shared.ablation_sweep_fields import METRIC_LABELS, MODES, POSITIONS, WHAT
 from pages.shared.ablation_sweep_view import draw_joint, draw_partial, draw_result
+from pages.shared.edit_list import pieces
 from pages.shared.instant import Asked, draw_warnings, instant, page_state, pass_seconds, prompt_inputs
 from pages.shared.knockout_fields import LIST
-from pages.shared.knockout_list import pieces
 from pages.shared.text import plain
 
 if TYPE_CHECKING:

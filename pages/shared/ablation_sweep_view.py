@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from pages.shared.edit_list import pieces
 from pages.shared.figure_card import figure_card
 from pages.shared.knockout_fields import LIST
-from pages.shared.knockout_list import add, pieces
+from pages.shared.knockout_list import add
 from pages.shared.selection import Selection, select, selection
 from pages.shared.text import code, plain
 

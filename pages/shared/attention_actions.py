@@ -24,7 +24,7 @@ PINS_KEY = "ko_pins"
 def draw_actions(result: AttentionResult, head: tuple[int, int], query: int, key: int | None) -> None:
     """Links to the Knock-out page with the selection and one edit; nothing while there is no such page."""
     from pages.shared.catalogue import PAGES, all_fields, streamlit_pages
-    from pages.shared.knockout_list import joined
+    from pages.shared.edit_list import joined
 
     card = next((page for page in PAGES if page.name == PAGE), None)
     if card is None:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from mi_core.errors import InputError
+from pages.shared.edit_list import draw_index, draw_rows, pieces
 from pages.shared.feature_inject_fields import LIST
-from pages.shared.feature_inject_list import add, clear, remove
+from pages.shared.feature_inject_list import add
 from pages.shared.feature_inject_text import EDIT_FORMS
 from pages.shared.features_page import pins
-from pages.shared.knockout_list import pieces
 from pages.shared.selection import selection
 from pages.shared.text import code, plain
 
@@ -44,16 +44,7 @@ def draw_text() -> None:
 
 def draw_list(edits: tuple[FeatureEdit, ...]) -> None:
     """The list as rows with a button to remove each."""
-    with st.container(horizontal=True, gap="small", key="inject_rows"):
-        for index, one in enumerate(edits):
-            st.button(
-                one.text, key=f"remove_feature_edit_{index}", icon=":material/close:", on_click=remove,
-                args=(index,), help=f"Remove {code(one.text)} from the list", width="content",
-            )  # fmt: skip
-        if len(edits) > 1:
-            st.button(
-                "Clear", key="clear_feature_edits", icon=":material/delete:", type="tertiary", on_click=clear
-            )
+    draw_rows(LIST, [one.text for one in edits], key="inject_rows", piece_key="feature_edit")
 
 
 def draw_empty() -> None:
@@ -78,7 +69,7 @@ def draw_picker(about: About, tokens: TokenizedPrompt) -> None:
         st.expander("Add by picking", icon=":material/add:", expanded=not pieces(st.session_state[LIST])),
         st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="inject_picker"),
     ):
-        layer = _number("Layer", "inject_pick_layer", about.dims.n_layers)
+        layer = draw_index("Layer", "inject_pick_layer", about.dims.n_layers)
         index = int(st.number_input("Feature", min_value=0, step=1, key="inject_pick_feature", width=130))
         positions = st.multiselect(
             "At tokens", range(len(tokens)), key="inject_pick_positions", placeholder="all", width=260,
@@ -125,13 +116,6 @@ def _follow_selection(n_tokens: int) -> None:
         state["inject_pick_feature"] = now.feature
     if now.position is not None and now.position < n_tokens:
         state["inject_pick_positions"] = [now.position]
-
-
-def _number(label: str, key: str, size: int) -> int:
-    """A number from 0 to below `size`; what another model left beyond that starts again."""
-    if not 0 <= st.session_state.get(key, -1) < size:
-        st.session_state[key] = 0
-    return int(st.number_input(label, min_value=0, max_value=size - 1, step=1, key=key, width=110))
 
 
 def _draw_value(mode: str) -> float | None:

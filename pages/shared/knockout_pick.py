@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from pages.shared.edit_list import draw_index, draw_rows, pieces
 from pages.shared.knockout_fields import LIST
-from pages.shared.knockout_list import add, clear, pieces, remove
+from pages.shared.knockout_list import add
 from pages.shared.knockout_text import FORMS
 from pages.shared.selection import selection
-from pages.shared.text import code, plain
+from pages.shared.text import plain
 
 if TYPE_CHECKING:
     from mi_core.analyses.interventions import Intervention
@@ -31,16 +32,7 @@ SPANS = {"head": "this head", "layer": "all heads of the layer", "all": "all lay
 
 def draw_list(interventions: tuple[Intervention, ...]) -> None:
     """The list as rows with a button to remove each."""
-    with st.container(horizontal=True, gap="small", key="knockout_rows"):
-        for index, one in enumerate(interventions):
-            st.button(
-                one.text, key=f"remove_intervention_{index}", icon=":material/close:", on_click=remove,
-                args=(index,), help=f"Remove {code(one.text)} from the list", width="content",
-            )  # fmt: skip
-        if len(interventions) > 1:
-            st.button(
-                "Clear", key="clear_interventions", icon=":material/delete:", type="tertiary", on_click=clear
-            )
+    draw_rows(LIST, [one.text for one in interventions], key="knockout_rows", piece_key="intervention")
 
 
 def draw_text() -> None:
@@ -116,15 +108,15 @@ def _draw_place(target: str, about: About, n_tokens: int) -> dict[str, Any]:
         )  # fmt: skip
     picked: dict[str, Any] = {"span": span, "layer": None, "head": None}
     if span != "all":
-        picked["layer"] = _number("Layer", "pick_layer", dims.n_layers)
+        picked["layer"] = draw_index("Layer", "pick_layer", dims.n_layers)
     if target == "head" or (attention and span == "head"):
-        picked["head"] = _number("Head", "pick_head", dims.n_heads)
+        picked["head"] = draw_index("Head", "pick_head", dims.n_heads)
     if target in ("edge", "row"):
-        picked["query"] = _number("Query token", "pick_query", n_tokens, n_tokens - 1)
+        picked["query"] = draw_index("Query token", "pick_query", n_tokens, n_tokens - 1)
     if target in ("edge", "column"):
-        picked["key"] = _number("Key token", "pick_key", n_tokens)
+        picked["key"] = draw_index("Key token", "pick_key", n_tokens)
     if target == "neuron":
-        picked["neuron"] = _number("Neuron", "pick_neuron", max(1, dims.d_mlp))
+        picked["neuron"] = draw_index("Neuron", "pick_neuron", max(1, dims.d_mlp))
     if not attention:
         picked["positions"] = tuple(
             st.multiselect(
@@ -133,13 +125,6 @@ def _draw_place(target: str, about: About, n_tokens: int) -> dict[str, Any]:
             )
         )  # fmt: skip
     return picked
-
-
-def _number(label: str, key: str, size: int, start: int = 0) -> int:
-    """A number from 0 to below `size`; what another model or prompt left beyond that starts again."""
-    if not 0 <= st.session_state.get(key, -1) < size:
-        st.session_state[key] = start
-    return int(st.number_input(label, min_value=0, max_value=size - 1, step=1, key=key, width=110))
 
 
 def _draw_value(target: str, mode: str) -> float | None:

@@ -13,8 +13,8 @@ import torch
 
 from mi_core.engine import build_model
 from mi_core.errors import Cancelled, EditError, InputError, SiteMissing
+from mi_core.exports.before_after import before_after_table
 from mi_core.exports.feature_inject import (
-    before_after_table,
     edited_table,
     features_figure,
     push_figure,

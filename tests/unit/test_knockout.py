@@ -11,10 +11,10 @@ from mi_core.analyses import KnockoutInputs, KnockoutResult, knockout
 from mi_core.analyses.knockout_presets import candle_mi_edge
 from mi_core.engine import build_model
 from mi_core.errors import Cancelled, InputError
+from mi_core.exports.before_after import before_after_table
 from mi_core.exports.knockout import (
     attention_figure,
     before_after_latex,
-    before_after_table,
     candle_mi_json,
     changed_figure,
 )
