@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mi_core.analyses.records import dump_record
+from mi_core.transcoders.labels import SCHEMA, VERSION
+
 BEGIN, END = "<!-- figures: written by tools/measure_clt.py -->", "<!-- end of figures -->"
 SHOWN_CONCEPTS = 40
 
@@ -85,6 +88,17 @@ def _concepts(concepts: list[dict[str, Any]]) -> list[str]:
     if len(passing) > SHOWN_CONCEPTS:
         lines.append(f"\nand {len(passing) - SHOWN_CONCEPTS} more in `results.json`.")
     return lines
+
+
+def labels(record: dict[str, Any], fingerprint: str, name: str) -> str:
+    """The tested features' names in the format of `mi_core.transcoders.labels`, for the transcoder's folder."""
+    named: dict[str, str] = {}
+    for one in record["concepts"]:
+        if one["passes"]:
+            concept = one["concept"].removeprefix("relation: ")
+            named[one["feature"]] = " / ".join(filter(None, (named.get(one["feature"]), concept)))
+    told = {feature: {"text": f"{text} (tested)"} for feature, text in named.items()}
+    return dump_record(SCHEMA, VERSION, {"transcoder": name, "fingerprint": fingerprint, "labels": told})
 
 
 def write_card(card: Path, record: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 from atlas_facts import fill, load_facts, load_names  # noqa: E402
 from atlas_lines import ioi_line, line  # noqa: E402
 from atlas_record import rounded, sha256  # noqa: E402
-from clt_card import write_card  # noqa: E402
+from clt_card import labels, write_card  # noqa: E402
 from clt_concepts import tested  # noqa: E402
 
 from mi_core import load_model  # noqa: E402
@@ -159,6 +159,8 @@ def main() -> None:
     text = json.dumps(rounded(record), indent=1) + "\n"
     (folder / "results.json").write_text(text, encoding="utf-8")
     write_card(folder / "README.md", json.loads(text))
+    fingerprint = load_transcoder(load_model("atlas"), str(folder)).fingerprint
+    (folder / "labels.json").write_text(labels(record, fingerprint, NAME) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
