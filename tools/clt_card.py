@@ -91,7 +91,7 @@ def _concepts(concepts: list[dict[str, Any]]) -> list[str]:
 
 
 def labels(record: dict[str, Any], fingerprint: str, name: str) -> str:
-    """The tested features' names in the format of `mi_core.transcoders.labels`, for the transcoder's folder."""
+    """The tested features' names, in the format of `mi_core.transcoders.labels`."""
     named: dict[str, str] = {}
     for one in record["concepts"]:
         if one["passes"]:
