@@ -12,7 +12,14 @@ from mi_core.analyses.attribution_result import ReadToken
 from mi_core.analyses.before_after import RUN_NAMES, by_run, read_records, step_records
 from mi_core.analyses.knockout_inputs import KnockoutInputs
 from mi_core.analyses.knockout_result import KnockoutResult
-from mi_core.analyses.plain import checks_from, damage_told, provenance_from, texts_from, tokens_from
+from mi_core.analyses.plain import (
+    damage_told,
+    outcome,
+    outcome_from,
+    provenance_from,
+    texts_from,
+    tokens_from,
+)
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
 from mi_core.errors import InputError
 
@@ -85,10 +92,7 @@ def to_json(result: KnockoutResult) -> str:
         "n_layers": result.n_layers,
         "n_heads": result.n_heads,
         "d_model": result.d_model,
-        "warnings": list(result.warnings),
-        "checks": [asdict(check) for check in result.checks],
-        "seconds": result.seconds,
-        "cancelled": result.cancelled,
+        **outcome(result),
     }
     return dump_record(SCHEMA, VERSION, fields)
 
@@ -135,10 +139,7 @@ def _build(record: Mapping[str, Any]) -> KnockoutResult:
         n_layers=int(record["n_layers"]),
         n_heads=int(record["n_heads"]),
         d_model=int(record["d_model"]),
-        warnings=texts_from(record["warnings"]),
-        checks=checks_from(record["checks"]),
-        seconds=float(record["seconds"]),
-        cancelled=bool(record["cancelled"]),
+        **outcome_from(record),
     )
 
 

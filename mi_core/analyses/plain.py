@@ -8,7 +8,7 @@ import math
 import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, asdict, fields, is_dataclass
 from typing import (
     Any,
     Literal,
@@ -179,6 +179,26 @@ def texts_from(values: Any) -> tuple[str, ...]:
 def provenance_from(record: Any) -> Provenance | None:
     """Provenance from its fields, or None."""
     return None if record is None else Provenance.from_dict(record)
+
+
+def outcome(result: Any) -> dict[str, Any]:
+    """What ends every record: warnings, checks, duration, and whether it was stopped."""
+    return {
+        "warnings": list(result.warnings),
+        "checks": [asdict(check) for check in result.checks],
+        "seconds": result.seconds,
+        "cancelled": result.cancelled,
+    }
+
+
+def outcome_from(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `outcome`, as arguments of a Result."""
+    return {
+        "warnings": texts_from(record["warnings"]),
+        "checks": checks_from(record["checks"]),
+        "seconds": float(record["seconds"]),
+        "cancelled": bool(record["cancelled"]),
+    }
 
 
 @contextmanager

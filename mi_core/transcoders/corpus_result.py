@@ -1,14 +1,14 @@
 """What a pass of a transcoder over a corpus returns: how often and how strongly every feature is active."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mi_core.analyses.causal_trace_parts import Check
-from mi_core.analyses.plain import checks_from, damage_told, provenance_from, texts_from
+from mi_core.analyses.plain import damage_told, outcome, outcome_from, provenance_from
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
 from mi_core.provenance import Provenance
 from mi_core.transcoders.corpus_inputs import CorpusPassInputs
@@ -116,10 +116,7 @@ class CorpusPassResult:
             "provenance": None if self.provenance is None else self.provenance.to_dict(),
             **{name: getattr(self, name) for name in _PLAIN},
             **{name: encode_array(getattr(self, name)) for name in ARRAYS},
-            "warnings": list(self.warnings),
-            "checks": [asdict(check) for check in self.checks],
-            "seconds": self.seconds,
-            "cancelled": self.cancelled,
+            **outcome(self),
         }
         return dump_record(SCHEMA, VERSION, fields)
 
@@ -149,9 +146,6 @@ def _build(record: Mapping[str, Any]) -> CorpusPassResult:
     return CorpusPassResult(
         inputs=CorpusPassInputs.from_dict(record["inputs"]),
         provenance=provenance_from(record["provenance"]),
-        warnings=texts_from(record["warnings"]),
-        checks=checks_from(record["checks"]),
-        seconds=float(record["seconds"]),
-        cancelled=bool(record["cancelled"]),
+        **outcome_from(record),
         **named,
     )

@@ -27,12 +27,11 @@ from torch import Tensor
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.causal_trace_result import Step
 from mi_core.analyses.plain import (
-    checks_from,
     damage_told,
     inputs_from_dict,
     inputs_to_dict,
+    outcome_from,
     provenance_from,
-    texts_from,
 )
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
 from mi_core.errors import InputError
@@ -184,10 +183,7 @@ class HeadLoadingsResult:
                 loadings=decode_array(record["loadings"], "float64", shape, "loadings"),
                 departures=decode_array(record["departures"], "float64", shape, "departures"),
                 unit=str(record["unit"]),
-                warnings=texts_from(record["warnings"]),
-                checks=checks_from(record["checks"]),
-                seconds=float(record["seconds"]),
-                cancelled=bool(record["cancelled"]),
+                **outcome_from(record),
             )
 
 

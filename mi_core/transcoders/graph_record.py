@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mi_core.analyses.plain import checks_from, damage_told, provenance_from, texts_from, tokens_from
+from mi_core.analyses.plain import (
+    damage_told,
+    outcome,
+    outcome_from,
+    provenance_from,
+    texts_from,
+    tokens_from,
+)
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
 from mi_core.transcoders.graph_inputs import GraphInputs
 from mi_core.transcoders.graph_names import KIND_NAMES, LOGIT, node_names
@@ -80,10 +87,7 @@ def to_json(result: GraphResult) -> str:
         "kinds": list(KIND_NAMES),
         "unit": "edges, row_value: pre-activation of a feature, logits (before the softcap) of a logit",
         **{name: encode_array(getattr(result, name)) for name in ARRAYS},
-        "warnings": list(result.warnings),
-        "checks": [asdict(check) for check in result.checks],
-        "seconds": result.seconds,
-        "cancelled": result.cancelled,
+        **outcome(result),
     }
     return dump_record(SCHEMA, VERSION, fields)
 
@@ -122,8 +126,5 @@ def _build(record: Mapping[str, Any]) -> GraphResult:
         target_ids=tuple(tuple(int(one) for one in ids) for ids in record["target_ids"]),
         masked=tuple(int(one) for one in record["masked"]),
         **{name: decode_array(record[name], kind, shapes[name], name) for name, kind in DTYPES.items()},
-        warnings=texts_from(record["warnings"]),
-        checks=checks_from(record["checks"]),
-        seconds=float(record["seconds"]),
-        cancelled=bool(record["cancelled"]),
+        **outcome_from(record),
     )

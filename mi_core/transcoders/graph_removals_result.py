@@ -9,12 +9,11 @@ from jaxtyping import Float
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.plain import (
     check_choice,
-    checks_from,
     damage_told,
     inputs_from_dict,
     inputs_to_dict,
+    outcome_from,
     provenance_from,
-    texts_from,
 )
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
 from mi_core.errors import InputError
@@ -178,8 +177,5 @@ class GraphEffectsResult:
                 target_name=str(record["target_name"]),
                 **arrays,
                 unit=str(record["unit"]),
-                warnings=texts_from(record["warnings"]),
-                checks=checks_from(record["checks"]),
-                seconds=float(record["seconds"]),
-                cancelled=bool(record["cancelled"]),
+                **outcome_from(record),
             )

@@ -8,7 +8,14 @@ import numpy as np
 
 from mi_core.analyses.attribution_result import ReadToken
 from mi_core.analyses.before_after import RUN_NAMES, by_run, read_records, step_records
-from mi_core.analyses.plain import checks_from, damage_told, provenance_from, texts_from, tokens_from
+from mi_core.analyses.plain import (
+    damage_told,
+    outcome,
+    outcome_from,
+    provenance_from,
+    texts_from,
+    tokens_from,
+)
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
 from mi_core.transcoders.inject_inputs import InjectInputs
 from mi_core.transcoders.inject_result import InjectResult
@@ -112,10 +119,7 @@ def to_json(result: InjectResult) -> str:
         **{name: encode_array(getattr(result, name)) for name in (*FLOATS, *INTEGERS)},
         "n_layers": result.n_layers,
         "d_model": result.d_model,
-        "warnings": list(result.warnings),
-        "checks": [asdict(check) for check in result.checks],
-        "seconds": result.seconds,
-        "cancelled": result.cancelled,
+        **outcome(result),
     }
     return dump_record(SCHEMA, VERSION, fields)
 
@@ -164,8 +168,5 @@ def _build(record: Mapping[str, Any]) -> InjectResult:
         },
         n_layers=int(record["n_layers"]),
         d_model=int(record["d_model"]),
-        warnings=texts_from(record["warnings"]),
-        checks=checks_from(record["checks"]),
-        seconds=float(record["seconds"]),
-        cancelled=bool(record["cancelled"]),
+        **outcome_from(record),
     )

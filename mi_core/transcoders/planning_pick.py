@@ -14,12 +14,12 @@ from mi_core.analyses.plain import (
     check_choice,
     check_text,
     check_whole,
-    checks_from,
     damage_told,
     inputs_from_dict,
     inputs_to_dict,
+    outcome,
+    outcome_from,
     provenance_from,
-    texts_from,
     tokens_from,
 )
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
@@ -149,10 +149,7 @@ class PlanningPickResult:
             "answer": asdict(self.answer),
             "distractor": None if self.distractor is None else asdict(self.distractor),
             **{name: encode_array(getattr(self, name)) for name in ARRAYS},
-            "warnings": list(self.warnings),
-            "checks": [asdict(check) for check in self.checks],
-            "seconds": self.seconds,
-            "cancelled": self.cancelled,
+            **outcome(self),
         })  # fmt: skip
 
     @classmethod
@@ -176,8 +173,5 @@ class PlanningPickResult:
                 answer=ReadToken.from_dict(record["answer"]),
                 distractor=None if other is None else ReadToken.from_dict(other),
                 **arrays,
-                warnings=texts_from(record["warnings"]),
-                checks=checks_from(record["checks"]),
-                seconds=float(record["seconds"]),
-                cancelled=bool(record["cancelled"]),
+                **outcome_from(record),
             )

@@ -8,7 +8,7 @@ import numpy as np
 
 from mi_core.analyses.ablation_sweep_inputs import EFFECT_METRICS
 from mi_core.analyses.ablation_sweep_record import read_shared
-from mi_core.analyses.plain import damage_told, texts_from
+from mi_core.analyses.plain import damage_told, outcome, texts_from
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
 from mi_core.transcoders.planning_inputs import PlanningInputs
 from mi_core.transcoders.planning_result import ARRAYS, METRICS, PARTS, PlanningResult, shapes
@@ -78,10 +78,7 @@ def planning_json(result: PlanningResult) -> str:
         "n_rotations": result.random_rotations.shape[1],
         "distractor_baseline": None if result.distractor is None else result.distractor_baseline,
         **{name: encode_array(getattr(result, name)) for name in ARRAYS},
-        "warnings": list(result.warnings),
-        "checks": [asdict(check) for check in result.checks],
-        "seconds": result.seconds,
-        "cancelled": result.cancelled,
+        **outcome(result),
     })  # fmt: skip
 
 

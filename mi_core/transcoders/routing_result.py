@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mi_core.analyses.causal_trace_parts import Check
-from mi_core.analyses.plain import checks_from, damage_told, provenance_from, texts_from, tokens_from
+from mi_core.analyses.plain import damage_told, outcome, outcome_from, provenance_from, tokens_from
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
 from mi_core.provenance import Provenance
 from mi_core.tokens import Token
@@ -131,10 +131,7 @@ class FeatureRoutingResult:
             "first_layer": self.first_layer,
             "total": self.total,
             **{name: encode_array(getattr(self, name)) for name in ARRAYS},
-            "warnings": list(self.warnings),
-            "checks": [asdict(check) for check in self.checks],
-            "seconds": self.seconds,
-            "cancelled": self.cancelled,
+            **outcome(self),
         })  # fmt: skip
 
     @classmethod
@@ -164,8 +161,5 @@ class FeatureRoutingResult:
                 query=int(record["query"]),
                 **arrays,
                 first_layer=int(record["first_layer"]),
-                warnings=texts_from(record["warnings"]),
-                checks=checks_from(record["checks"]),
-                seconds=float(record["seconds"]),
-                cancelled=bool(record["cancelled"]),
+                **outcome_from(record),
             )

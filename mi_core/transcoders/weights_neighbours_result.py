@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mi_core.analyses.causal_trace_parts import Check
-from mi_core.analyses.plain import checks_from, damage_told, provenance_from, texts_from
+from mi_core.analyses.plain import damage_told, outcome_from, provenance_from
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
 from mi_core.provenance import Provenance
 from mi_core.transcoders.names import Feature
@@ -199,8 +199,5 @@ def _build(record: Mapping[str, Any]) -> FeatureNeighboursResult:
             for name in ARRAYS
         },
         words={str(name): str(word) for name, word in record["words"].items()},
-        warnings=texts_from(record["warnings"]),
-        checks=checks_from(record["checks"]),
-        seconds=float(record["seconds"]),
-        cancelled=bool(record["cancelled"]),
+        **outcome_from(record),
     )
