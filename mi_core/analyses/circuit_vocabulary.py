@@ -9,12 +9,16 @@ What position embeddings add to the stream, and what layers before have written,
 Cost: 2 * d_vocab * d_model * directions floating-point operations; no [d_vocab d_model] copy is ever made.
 """
 
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mi_core.analyses.causal_trace_result import Step
 from mi_core.analyses.circuit_gains import final_gain, wide
 from mi_core.errors import ModelError
 from mi_core.model.model import LoadedModel
@@ -24,6 +28,31 @@ CHUNK = 8192  # tokens at a time: 256 MB in float64 for d_model = 4,096
 
 OnChunk = Callable[[int], None]
 """Told how many tokens have been read; may raise Cancelled."""
+
+
+@dataclass(slots=True)
+class VocabularyWatch:
+    """Progress over a vocabulary that is gone through more than once, in tokens.
+
+    Attributes:
+        total: tokens of all rounds together.
+        started: when it began, as `time.perf_counter` says.
+        on_step: told of progress; may raise `Cancelled`.
+        before: tokens of the rounds that are done.
+    """
+
+    total: int
+    started: float
+    on_step: Callable[[Step[Any]], None] | None
+    before: int = 0
+
+    def __call__(self, done: int) -> None:
+        """Tell the caller how many tokens of this round are done."""
+        if self.on_step is None:
+            return
+        done += self.before
+        left = (time.perf_counter() - self.started) / done * (self.total - done)
+        self.on_step(Step(done, self.total, left, None, f"token {done:,} of {self.total:,}"))
 
 
 def embeddings(model: LoadedModel) -> Iterator[Float[Tensor, "token d_model"]]:

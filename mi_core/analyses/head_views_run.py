@@ -17,7 +17,7 @@ from torch import Tensor
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.causal_trace_result import Step
 from mi_core.analyses.circuit_algebra import frobenius, low_rank_svd
-from mi_core.analyses.circuit_vocabulary import read_embedding, read_unembedding
+from mi_core.analyses.circuit_vocabulary import VocabularyWatch, read_embedding, read_unembedding
 from mi_core.analyses.circuit_weights import LayerCircuits, layer_circuits, weights_check
 from mi_core.analyses.head_views_result import HeadViewsInputs, HeadViewsResult
 from mi_core.errors import Cancelled, InputError
@@ -58,7 +58,7 @@ def head_views(
     u, s, v = low_rank_svd(*factors)
     kept = min(inputs.directions, int((s > NEGLIGIBLE * s[0]).sum()) if s[0] > 0 else 0)
     directions = _Directions(factors, u[:, :kept], s, v[:, :kept])
-    watch = _Watch(2 * model.dims.d_vocab, started, on_step)
+    watch = VocabularyWatch(2 * model.dims.d_vocab, started, on_step)
     try:
         readings = _readings(model, inputs, directions, watch) if kept else None
     except Cancelled:
@@ -85,24 +85,6 @@ class _Directions:
     right: Float[Tensor, "d_model direction"]
 
 
-@dataclass(slots=True)
-class _Watch:
-    """Progress over both sides' vocabularies."""
-
-    total: int
-    started: float
-    on_step: OnHeadViewsStep | None
-    before: int = 0
-
-    def __call__(self, done: int) -> None:
-        """Tell the caller; may raise Cancelled."""
-        if self.on_step is None:
-            return
-        done += self.before
-        left = (time.perf_counter() - self.started) / done * (self.total - done)
-        self.on_step(Step(done, self.total, left, None, f"token {done:,} of {self.total:,}"))
-
-
 def _require_head(model: LoadedModel, inputs: HeadViewsInputs) -> None:
     for name, count in (("layer", model.dims.n_layers), ("head", model.dims.n_heads)):
         if getattr(inputs, name) >= count:
@@ -112,7 +94,7 @@ def _require_head(model: LoadedModel, inputs: HeadViewsInputs) -> None:
 
 
 def _readings(
-    model: LoadedModel, inputs: HeadViewsInputs, directions: _Directions, watch: _Watch
+    model: LoadedModel, inputs: HeadViewsInputs, directions: _Directions, watch: VocabularyWatch
 ) -> tuple[Tensor, Tensor]:
     """Left and right readings [d_vocab direction], right ones relative to their mean, signs fixed."""
     left = read_embedding(model, directions.left, watch)

@@ -16,6 +16,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from mi_core.analyses.piece_lists import parse_pieces
 from mi_core.engine.edits import Edit, parse_edit
 from mi_core.errors import EditError, InputError
 
@@ -160,17 +161,7 @@ def parse_interventions(text: str) -> tuple[Intervention, ...]:
     Raises:
         InputError: naming the first piece that cannot be read, or that is there twice.
     """
-    pieces = [piece.strip() for piece in text.split(",", MAX_INTERVENTIONS + 1)]
-    pieces = [piece for piece in pieces if piece]
-    if len(pieces) > MAX_INTERVENTIONS:
-        raise InputError("The list is too long", fix=f"Give at most {MAX_INTERVENTIONS} interventions")
-    found: list[Intervention] = []
-    for piece in pieces:
-        one = _parse(piece)
-        if one in found:
-            raise InputError(f"{one.text[:80]} is in the list twice", fix="Remove one of the two")
-        found.append(one)
-    return tuple(found)
+    return parse_pieces(text, _parse, MAX_INTERVENTIONS, "interventions")
 
 
 def format_interventions(interventions: tuple[Intervention, ...] | list[Intervention]) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from mi_core.analyses.piece_lists import parse_pieces
 from mi_core.errors import InputError
 from mi_core.transcoders.names import Feature, parse_feature
 
@@ -110,17 +111,7 @@ def parse_feature_edits(text: str) -> tuple[FeatureEdit, ...]:
     Raises:
         InputError: naming the first piece that cannot be read, or that is there twice.
     """
-    pieces = [piece.strip() for piece in text.split(",", MAX_EDITS + 1)]
-    pieces = [piece for piece in pieces if piece]
-    if len(pieces) > MAX_EDITS:
-        raise InputError("The list is too long", fix=f"Give at most {MAX_EDITS} edits")
-    found: list[FeatureEdit] = []
-    for piece in pieces:
-        one = _parse(piece)
-        if one in found:
-            raise InputError(f"{one.text[:80]} is in the list twice", fix="Remove one of the two")
-        found.append(one)
-    return tuple(found)
+    return parse_pieces(text, _parse, MAX_EDITS, "edits")
 
 
 def format_feature_edits(edits: Sequence[FeatureEdit]) -> str:

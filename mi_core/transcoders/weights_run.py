@@ -23,7 +23,7 @@ from torch import Tensor
 
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.causal_trace_result import Step
-from mi_core.analyses.circuit_vocabulary import read_embedding, read_unembedding
+from mi_core.analyses.circuit_vocabulary import VocabularyWatch, read_embedding, read_unembedding
 from mi_core.errors import TranscoderError
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
@@ -58,7 +58,7 @@ def feature_weights(
     transcoder, feature = load_transcoder(model, inputs.transcoder), inputs.chosen
     transcoder.check(feature.layer, feature.index)
     rows, problem = feature_rows(transcoder, feature.layer, feature.index)
-    watch = _Watch(2 * model.dims.d_vocab, started, on_step)
+    watch = VocabularyWatch(2 * model.dims.d_vocab, started, on_step)
     writes = _read_writes(model, rows, inputs.tokens, watch)
     watch.before = model.dims.d_vocab
     reads, encoder = _read_reads(model, transcoder, inputs, watch)
@@ -113,24 +113,6 @@ def feature_rows(
     return rows.cpu().double(), ""
 
 
-@dataclass(slots=True)
-class _Watch:
-    """Progress over the vocabulary, once for what is written and once for what is read."""
-
-    total: int
-    started: float
-    on_step: OnWeightsStep | None
-    before: int = 0
-
-    def __call__(self, done: int) -> None:
-        """Tell the caller; may raise Cancelled."""
-        if self.on_step is None:
-            return
-        done += self.before
-        left = (time.perf_counter() - self.started) / done * (self.total - done)
-        self.on_step(Step(done, self.total, left, None, f"token {done:,} of {self.total:,}"))
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Reading:
     """Some directions read through the vocabulary."""
@@ -152,7 +134,7 @@ class _EncoderRow:
 
 
 def _read_writes(
-    model: LoadedModel, rows: Float[Tensor, "target d_model"], count: int, watch: _Watch
+    model: LoadedModel, rows: Float[Tensor, "target d_model"], count: int, watch: VocabularyWatch
 ) -> _Reading:
     """Column 0 is the sum over target layers, the others are the target layers."""
     if not len(rows):
@@ -191,7 +173,7 @@ def _write_checks(model: LoadedModel, directions: Tensor, raw: Tensor, ends: End
 
 
 def _read_reads(
-    model: LoadedModel, transcoder: Transcoder, inputs: FeatureWeightsInputs, watch: _Watch
+    model: LoadedModel, transcoder: Transcoder, inputs: FeatureWeightsInputs, watch: VocabularyWatch
 ) -> tuple[_Reading, _EncoderRow]:
     """The encoder against every token's embedding, behind the norm that stands in front of it."""
     feature = inputs.chosen
