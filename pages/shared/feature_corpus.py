@@ -12,6 +12,7 @@ from mi_core.transcoders.feature_text_inputs import FeatureTextInputs
 from pages.shared.boundary import show_error
 from pages.shared.feature_corpus_fields import AROUND, MAX_TEST
 from pages.shared.feature_corpus_run import draw_pass
+from pages.shared.feature_corpus_text import FORMULA
 from pages.shared.features_page import choose_feature
 from pages.shared.figure_card import figure_card
 from pages.shared.instant import draw_warnings, instant, pass_seconds
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
     from mi_core.transcoders.transcoder import Transcoder
     from pages.shared.features_page import FeaturesAsked
 
-FORMULA = r"""
-$$\text{density} = \frac{\text{tokens at which it is active}}{\text{tokens that count}}\qquad
-\text{excess} = P(\text{other} \mid \text{this}) - P(\text{other})$$
-"""
 _FEW = 20
 
 

@@ -1,8 +1,10 @@
 """Formulas and longer texts of the tabs of one feature and of the word search."""
 
 WRITES_FORMULA = r"""
-$$\text{effect}_t = \Big(g \odot \sum_m W_\text{dec}[f, m]\Big) \cdot W_U[:, t]
-\;-\; \text{mean over tokens}$$
+$$
+\text{effect}_t = \Big(g \odot \sum_m W_\text{dec}[f, m]\Big) \cdot W_U[:, t]
+\;-\; \text{mean over tokens}
+$$
 
 $m$ runs over the target layers, $g$ is the final norm's gain (LayerNorms also take the mean off the row). See
 Ameisen et al. 2025, *Circuit Tracing*; Dunefsky et al. 2024.
@@ -21,8 +23,10 @@ over the target layers $m$ of $s$ that $t$ can see. No input is in it.
 """
 
 ALIKE_FORMULA = r"""
-$$\cos\big(W_\text{enc}[f], W_\text{enc}[g]\big) \qquad
-\cos\Big(\sum_m W_\text{dec}[f, m], \sum_m W_\text{dec}[g, m]\Big)$$
+$$
+\cos\big(W_\text{enc}[f], W_\text{enc}[g]\big) \qquad
+\cos\Big(\sum_m W_\text{dec}[f, m], \sum_m W_\text{dec}[g, m]\Big)
+$$
 """
 
 SEARCH_FORMULA = r"""

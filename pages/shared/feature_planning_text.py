@@ -3,8 +3,10 @@
 PLANNING_FORMULA = r"""
 At one token $p$, in every layer $m$ that the features write to:
 
-$$y_m[p] \leftarrow y_m[p] + s\Big(\sum_{f\,\in\,\mathrm{inject}} W^{f}_{m}
-  - \sum_{f\,\in\,\mathrm{suppress}} W^{f}_{m}\Big)$$
+$$
+y_m[p] \leftarrow y_m[p] + s\Big(\sum_{f\,\in\,\mathrm{inject}} W^{f}_{m}
+  - \sum_{f\,\in\,\mathrm{suppress}} W^{f}_{m}\Big)
+$$
 
 with $W^f_m$ the decoder row of feature $f$ for layer $m$ and $s$ the strength. Direct: only
 $\mathrm{unembed}\big(\mathrm{norm}(x_{\mathrm{out}} + \textstyle\sum_m \Delta_m)\big)$; mediated: the rest.

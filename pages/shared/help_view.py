@@ -11,6 +11,7 @@ from pages.shared.ablation_sweep_text import SWEEP_METHOD
 from pages.shared.attention_text import ATTENTION_METHOD
 from pages.shared.attribution_text import ATTRIBUTION_METHOD, PATCHING_METHOD
 from pages.shared.circuit_text import CIRCUIT_METHOD
+from pages.shared.feature_corpus_text import CORPUS_METHOD
 from pages.shared.feature_graph_text import GRAPH_METHOD
 from pages.shared.feature_inject_text import INJECT_METHOD
 from pages.shared.feature_one_text import WEIGHTS_METHOD
@@ -70,77 +71,49 @@ _WORDS = """
 """
 
 
+METHODS: dict[str, dict[str, str]] = {
+    "Look": {
+        "Model: weights, next token, surprise": MODEL_METHOD,
+        "Circuits": CIRCUITS_METHOD,
+        "Attention": ATTENTION_METHOD,
+        "Logit lens and prediction sweep": LENS_METHOD,
+        "Tuned lens": TUNED_METHOD,
+        "Neurons": NEURON_METHOD,
+        "Attribution": ATTRIBUTION_METHOD,
+    },
+    "Intervene": {
+        "Causal trace": TRACE_METHOD,
+        "Average over a prompt set": AVERAGE_METHOD,
+        "Attribution patching (preview of a causal trace)": PATCHING_METHOD,
+        "Knock-out": KNOCKOUT_METHOD,
+        "Sweeps of ablations, and the dose of an edge": SWEEP_METHOD,
+        "Head circuits": CIRCUIT_METHOD,
+        "Steering": STEERING_METHOD,
+        "Generation with edits": GENERATION_METHOD,
+        "Recurrent feedback": LOOP_METHOD,
+        "Counting characters": HELIX_METHOD,
+    },
+    "Features": {
+        "Transcoders: formats, fit, the hub": SOURCE_METHOD,
+        "Features of a prompt, and the probe": PROMPT_METHOD,
+        "One feature, and features found by a word": WEIGHTS_METHOD,
+        "A feature over a corpus": CORPUS_METHOD,
+        "Interventions on features": INJECT_METHOD,
+        "Features: planning and steering": PLANNING_METHOD,
+        "Attribution graph of features": GRAPH_METHOD,
+    },
+}
+"""Section of the navigation -> name of a method -> what is said about it."""
+
+
 def draw_methods() -> None:
-    """One card per method."""
-    with st.container(border=True):
-        st.subheader("Model: weights, next token, surprise")
-        st.markdown(MODEL_METHOD)
-    with st.container(border=True):
-        st.subheader("Causal trace")
-        st.markdown(TRACE_METHOD)
-    with st.container(border=True):
-        st.subheader("Knock-out")
-        st.markdown(KNOCKOUT_METHOD)
-    with st.container(border=True):
-        st.subheader("Head circuits")
-        st.markdown(CIRCUIT_METHOD)
-    with st.container(border=True):
-        st.subheader("Sweeps of ablations, and the dose of an edge")
-        st.markdown(SWEEP_METHOD)
-    with st.container(border=True):
-        st.subheader("Steering")
-        st.markdown(STEERING_METHOD)
-    with st.container(border=True):
-        st.subheader("Features: planning and steering")
-        st.markdown(PLANNING_METHOD)
-    with st.container(border=True):
-        st.subheader("Average over a prompt set")
-        st.markdown(AVERAGE_METHOD)
-    with st.container(border=True):
-        st.subheader("Attention")
-        st.markdown(ATTENTION_METHOD)
-    with st.container(border=True):
-        st.subheader("Logit lens and prediction sweep")
-        st.markdown(LENS_METHOD)
-    with st.container(border=True):
-        st.subheader("Tuned lens")
-        st.markdown(TUNED_METHOD)
-    with st.container(border=True):
-        st.subheader("Neurons")
-        st.markdown(NEURON_METHOD)
-    with st.container(border=True):
-        st.subheader("Attribution")
-        st.markdown(ATTRIBUTION_METHOD)
-    with st.container(border=True):
-        st.subheader("Attribution patching (preview of a causal trace)")
-        st.markdown(PATCHING_METHOD)
-    with st.container(border=True):
-        st.subheader("Generation with edits")
-        st.markdown(GENERATION_METHOD)
-    with st.container(border=True):
-        st.subheader("Recurrent feedback")
-        st.markdown(LOOP_METHOD)
-    with st.container(border=True):
-        st.subheader("Counting characters")
-        st.markdown(HELIX_METHOD)
-    with st.container(border=True):
-        st.subheader("Circuits")
-        st.markdown(CIRCUITS_METHOD)
-    with st.container(border=True):
-        st.subheader("Transcoders: formats, fit, the hub")
-        st.markdown(SOURCE_METHOD)
-    with st.container(border=True):
-        st.subheader("Features of a prompt, and the probe")
-        st.markdown(PROMPT_METHOD)
-    with st.container(border=True):
-        st.subheader("One feature, and features found by a word")
-        st.markdown(WEIGHTS_METHOD)
-    with st.container(border=True):
-        st.subheader("Interventions on features")
-        st.markdown(INJECT_METHOD)
-    with st.container(border=True):
-        st.subheader("Attribution graph of features")
-        st.markdown(GRAPH_METHOD)
+    """One card per method, in the order of the navigation."""
+    for section, methods in METHODS.items():
+        st.header(section)
+        for name, text in methods.items():
+            with st.container(border=True):
+                st.subheader(name)
+                st.markdown(text)
     st.subheader("Metrics")
     st.dataframe(
         {

@@ -7,8 +7,10 @@ MODEL_METHOD = r"""
 rows add up to those of the parameters. Names and shapes are those of TransformerLens; fused matrices are
 split, and nothing is folded: norms keep their gains.
 
-$$\lVert W\rVert_F=\sqrt{\textstyle\sum_{ij}W_{ij}^2}\qquad \sigma_{\max}=\max_x\lVert Wx\rVert/\lVert x\rVert
-\qquad \text{stable rank}=\lVert W\rVert_F^2/\sigma_{\max}^2$$
+$$
+\lVert W\rVert_F=\sqrt{\textstyle\sum_{ij}W_{ij}^2}\qquad \sigma_{\max}=\max_x\lVert Wx\rVert/\lVert x\rVert
+\qquad \text{stable rank}=\lVert W\rVert_F^2/\sigma_{\max}^2
+$$
 
 Singular values are exact (no power iteration), in float64, and only computed when you ask for them.
 
