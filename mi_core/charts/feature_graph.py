@@ -45,7 +45,7 @@ MOST_POINTED = 2_500
 LABELS = 18  # characters of a node's label beside it
 AXIS = 62  # screen pixels for the token axis and the legend
 SHAPES = ("circle", "diamond", "square", "triangle-up")
-HUES = ("#6a51a3", "#8a8a8a", "#009e73", "#b8860b")
+HUES = ("#8570c4", "#8a8a8a", "#009e73", "#b8860b")
 """Of features, errors, tokens and logits; blue and orange are kept for the sign of edges."""
 MOST_COLUMNS = 40
 """Tokens up to which each has a column; of longer prompts, those where something but the token is shown."""

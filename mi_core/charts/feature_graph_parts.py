@@ -239,7 +239,7 @@ def connection_bars(
     items += [
         Bar(node_label(result, other), weight, group=gives) for other, weight in _few(found, "out", most)
     ]
-    return bars(items, title="edge", unit="", chosen=chosen)
+    return bars(items, title="edge", unit="pre-activation, logit", chosen=chosen)
 
 
 def _few(found: Connections, side: str, most: int) -> list[tuple[int, float]]:

@@ -77,12 +77,12 @@ class Strip:
         ]
         return {
             "values": shown,
-            **look,
             "title": title,
             "grid": False,
             "domain": False,
             "labelOverlap": False,
             "labelFlush": False,
+            **look,
         }
 
     def slant(self, labels: Sequence[str], *, whole: bool = False) -> int:
@@ -120,7 +120,7 @@ def text_axis(labels: Sequence[str], total: int, index: str = "datum.value") -> 
     """
     shown = pick_expression([isolated(cut(label, LABEL)) for label in labels], index)
     if not slant_height(labels, total):
-        return {"labelExpr": shown}
+        return {"labelExpr": shown, "labelOverlap": "greedy"}  # a narrow screen has room for fewer
     # A line of type aslant takes one and a half of its height along the axis; type is smaller on paper.
     step = f"ceil({min(total, TICKS)} * (width < 500 ? 11 : 18) / width)"
     return {

@@ -105,7 +105,7 @@ def listing_warnings(
     yield from transcoder.warnings
     if unexplained_all > 1:
         yield (
-            f"The transcoder leaves {unexplained_all:.2f} of the variance of what it should reconstruct "
+            f"The transcoder leaves {unexplained_all:.3g} times the variance of what it should reconstruct "
             "unexplained on this prompt, more than a constant would: wrong hooks or wrong model, or a text "
             "unlike all that it was made for. Its features mean little here."
         )

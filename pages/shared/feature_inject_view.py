@@ -63,10 +63,11 @@ def _draw_edited(result: InjectResult) -> None:
         st.dataframe(_done(frame), hide_index=True, alt="Activations from and to")
         st.caption(
             plain(
-                f"{len(frame)} activations{told} of transcoder {result.transcoder}; "
-                f"{FROZEN[result.inputs.frozen]}. From: what the encoder says once the edits of earlier "
-                "layers act. Rows added: to \N{MINUS SIGN} from, how many times the decoder rows are added. "
-                "||delta|| / ||residual||: the largest of that token over the layers, with all edits there."
+                f"{len(frame)} activation{'' if len(frame) == 1 else 's'}{told} of transcoder "
+                f"{result.transcoder}; {FROZEN[result.inputs.frozen]}. From: what the encoder says once the "
+                "edits of earlier layers act. Rows added: to \N{MINUS SIGN} from, how many times the decoder "
+                "rows are added. ||delta|| / ||residual||: the largest of that token over the layers, with "
+                "all edits there."
             )
         )
 

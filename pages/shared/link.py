@@ -102,10 +102,15 @@ def number(
         except ValueError:
             raise BadValue("which is not a whole number" if whole else "which is not a number") from None
         if not (math.isfinite(value) and low <= value <= high):
-            raise BadValue(f"which is not between {low:g} and {high:g}")
+            raise BadValue(f"which is not between {_bound(low)} and {_bound(high)}")
         return value
 
     return LinkField(name, key, default, parse, lambda value: str(value) if whole else f"{value:g}")
+
+
+def _bound(value: float) -> str:
+    """A bound as people write it: 1,000,000 and not 1e+06."""
+    return f"{value:,.0f}" if abs(value) >= 1e6 else f"{value:g}"
 
 
 def flag(name: str, key: str, default: bool = False) -> LinkField:

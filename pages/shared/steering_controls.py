@@ -87,6 +87,10 @@ def _draw_source(about: About) -> None:
             "is zero. The transcoder is the one of the page Features; several at once: its tab Steer. "
             "Empty: the feature that is selected there.",
         )  # fmt: skip
+        st.caption(
+            "Coefficients count activations: 1 adds what the feature writes for an activation of 1. Its "
+            "largest in a corpus, a natural dose, stands on the page Features under “One feature”."
+        )
     else:
         st.text_input(
             "Token", key="steering_token", placeholder="the answer", width=240,
@@ -101,17 +105,20 @@ def _feature_vector(asked: Asked) -> SteeringVector | None:
     if not named or asked.about is None:
         st.info("Name a feature, such as `L5F102`.", icon=":material/edit:")
         return None
+    from mi_core.transcoders.store import stamp_of
+
+    name = state["feature_transcoder"]
     return instant(
-        "steering_feature", (named, state["feature_transcoder"]), _read_feature, "The feature's vector",
-        about=asked.about,
+        "steering_feature", (named, name, stamp_of(name, asked.about.spec)), _read_feature,
+        "The feature's vector", about=asked.about,
     )  # fmt: skip
 
 
-def _read_feature(model: LoadedModel, inputs: tuple[str, str], *, on_step: Any) -> SteeringVector:
+def _read_feature(model: LoadedModel, inputs: tuple[Any, ...], *, on_step: Any) -> SteeringVector:
     """Runs on the worker thread."""
     from mi_core.transcoders import feature_vector
 
-    return feature_vector(model, *inputs)
+    return feature_vector(model, *inputs[:2])  # the rest is the state of its files
 
 
 def _selected_feature() -> str:

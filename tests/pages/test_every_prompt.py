@@ -9,9 +9,11 @@ from streamlit.testing.v1 import AppTest
 from mi_core.model.spec import ModelSpec
 from mi_core.tokens import tokenize
 from pages.shared.catalogue import PAGES
+from pages.shared.features_fields import TABS
 from pages.shared.session import hub
 from tests.disk import save_model
 from tests.pages.conftest import assert_sound, load, open_frame, settle, texts
+from tests.transcoders import tiny_clt, write_clt
 
 LOOK = [card.name for card in PAGES if card.section == "Look"]
 ASKING = [*LOOK, *(card.name for card in PAGES if card.section == "Intervene")]
@@ -26,6 +28,18 @@ PROMPTS = {
     "markup": "<script>alert(1)</script> $x$ **b** [l](http://x)",
     "line breaks": "a\nb\n\nc",
 }
+STRANGE = ("empty", "one token", "duplicates", "emoji and Chinese", "markup", "line breaks")
+ASKED = {
+    "prompt": {"fq_sort": "effect"},
+    "feature": {"layer": "1", "feature": "2"},
+    "words": {"fw_word": " the"},
+    "inject": {"fi": "L0F1@-1:set=5,L1F2@1:ablate"},
+    "steer": {"fg_f": "L0F1:add=5", "fg_n": "5"},
+    "planning": {"fp_up": "L0F1", "target": " a", "fp_n": "1", "fp_grid": "1", "fr_grid": "1"},
+    "graph": {},
+    "probe": {},
+}
+"""What makes every tab of the features page draw something."""
 LONG = "The Space Needle is in downtown Seattle. " * 180
 
 
@@ -71,3 +85,41 @@ def test_two_thousand_tokens_without_a_bos(page: str, long_model: Path) -> None:
     assert 1_900 < len(tokenize(about.tokenizer, LONG)) < 2_300
     assert_sound(session)
     assert "broke" not in texts(session)
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_no_prompt_breaks_a_tab_of_features(tab: str, frame: Callable[..., AppTest]) -> None:
+    session = frame("features", ft_tab=tab, **ASKED[tab])
+    wait_for_all(session)
+    for name in STRANGE:
+        session.session_state["prompt"] = PROMPTS[name]
+        session.run()
+        wait_for_all(session)
+        assert_sound(session)
+        assert bool(session.get("vega_lite_chart")) == (name != "empty"), name
+        assert ("Type a prompt" in texts(session)) == (name == "empty"), name
+
+
+@pytest.fixture(scope="module")
+def long_features(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A tiny model that reads 4,096 tokens, and the folder of a tiny transcoder of it."""
+    place = tmp_path_factory.mktemp("long_features")
+    folder = save_model(place / "m", max_position_embeddings=4096)
+    load(ModelSpec(str(folder)))
+    model = hub().resident(ModelSpec(str(folder)))
+    assert model is not None
+    return folder, write_clt(tiny_clt(model), place / "clt")
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_two_thousand_tokens_without_a_bos_in_features(tab: str, long_features: tuple[Path, Path]) -> None:
+    folder, transcoder = long_features
+    load(ModelSpec(str(folder)))
+    session = open_frame(
+        "features", model=str(folder), ft_tc=str(transcoder), prompt=LONG, bos="never", ft_tab=tab,
+        **ASKED[tab],
+    )  # fmt: skip
+    wait_for_all(session)
+    assert_sound(session)
+    asks = [button for button in session.button if button.label == "Run"]
+    assert session.get("vega_lite_chart") or asks
