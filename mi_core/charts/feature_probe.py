@@ -10,6 +10,7 @@ import numpy as np
 
 from mi_core.charts.bars import Bar, bars
 from mi_core.charts.colours import ColourScale
+from mi_core.charts.grid import window
 from mi_core.charts.heatmap import Axis, Panel, describe, heatmap
 from mi_core.charts.text import number, token_label
 from mi_core.transcoders.names import Feature
@@ -23,12 +24,6 @@ RANKS = 10
 """Features per token at most; the table has all."""
 OUTPUT = "output"
 """Marks the last token, whose logits are read."""
-
-
-def window(n_pos: int, position: int) -> range:
-    """The positions that are drawn: all, or `WINDOW` of them around one."""
-    start = max(0, min(position - WINDOW // 2, n_pos - WINDOW))
-    return range(start, min(n_pos, start + WINDOW))
 
 
 def labels(result: CltProbeResult, shown: Sequence[int]) -> tuple[str, ...]:
@@ -59,7 +54,7 @@ def describe_top(result: CltProbeResult, position: int) -> str:
 
 
 def _top(result: CltProbeResult, position: int) -> tuple[Panel, Axis, Axis, ColourScale]:
-    shown = window(len(result), position)
+    shown = window(len(result), position, WINDOW)
     ranks = max(1, min(RANKS, result.top_features.shape[1]))
     part = result.top_features[shown.start : shown.stop, :ranks]
     values = np.full((len(shown), ranks), np.nan)
@@ -76,7 +71,7 @@ def _top(result: CltProbeResult, position: int) -> tuple[Panel, Axis, Axis, Colo
 
 def count_bars(result: CltProbeResult, position: int) -> Spec:
     """Active features at every token but special ones, whose bars would dwarf all others."""
-    shown = [at for at in window(len(result), position) if at not in result.masked]
+    shown = [at for at in window(len(result), position, WINDOW) if at not in result.masked]
     items = [
         Bar(label, float(result.n_active[at])) for at, label in zip(shown, labels(result, shown), strict=True)
     ]
@@ -85,7 +80,7 @@ def count_bars(result: CltProbeResult, position: int) -> Spec:
 
 def describe_counts(result: CltProbeResult, position: int) -> str:
     """A sentence that stands for the bars of counts."""
-    shown = window(len(result), position)
+    shown = window(len(result), position, WINDOW)
     told = ", ".join(
         f"{label} {int(result.n_active[at]):,}"
         for at, label in zip(shown, labels(result, shown), strict=True)
@@ -101,7 +96,7 @@ def injection_bars(result: CltProbeResult, position: int, *, chosen: int | None 
         position: token around which a long prompt is shown.
         chosen: position to outline.
     """
-    shown = window(len(result), position)
+    shown = window(len(result), position, WINDOW)
     last = len(result) - 1
     items = [
         Bar(f"{label} ({OUTPUT})" if at == last else label, float(result.l2[at]))

@@ -11,8 +11,9 @@ from jaxtyping import Float
 
 from mi_core.charts.bars import Bar, bars
 from mi_core.charts.colours import ColourScale
+from mi_core.charts.grid import token_axis, window
 from mi_core.charts.heatmap import Axis, Panel, describe, heatmap
-from mi_core.charts.text import MINUS, isolated, legible, number, token_label
+from mi_core.charts.text import MINUS, number, token_label
 from mi_core.transcoders.prompt_result import FeaturesOnPromptResult
 from mi_core.transcoders.prompt_view import SORTS, Listing, Sort, by_token
 
@@ -22,12 +23,6 @@ WINDOW = 40
 """Tokens across at most; a longer prompt shows the ones around the chosen token."""
 MASKED = "masked: a special token, which does not count"
 UNITS = {"activation": "", "sum": "", "effect": "logits"}
-
-
-def window(n_pos: int, position: int) -> range:
-    """The positions that the maps show: all, or `WINDOW` of them around one."""
-    start = max(0, min(position - WINDOW // 2, n_pos - WINDOW))
-    return range(start, min(n_pos, start + WINDOW))
 
 
 def target_name(result: FeaturesOnPromptResult) -> str:
@@ -73,7 +68,7 @@ def describe_counts(result: FeaturesOnPromptResult, position: int) -> str:
 
 
 def _counts(result: FeaturesOnPromptResult, position: int) -> tuple[Panel, Axis, Axis, ColourScale]:
-    shown = window(len(result.tokens), position)
+    shown = window(len(result.tokens), position, WINDOW)
     values = _unmasked(result, result.counts.astype(float), shown)
     texts = tuple(tuple("" if np.isnan(one) else f"{one:.0f}" for one in row) for row in values.tolist())
     panel = Panel("counts", "", values, texts=texts, missing=MASKED)
@@ -97,11 +92,7 @@ def _layer_axis(layers: Sequence[int]) -> Axis:
 
 
 def _token_axis(result: FeaturesOnPromptResult, shown: range) -> Axis:
-    texts = [result.tokens[at].visible for at in shown]
-    names = tuple(token_label(at, text) for at, text in zip(shown, texts, strict=True))
-    return Axis(
-        "position", "Token", tuple(isolated(legible(text)) for text in texts), tuple(shown), (), names
-    )
+    return token_axis([token.visible for token in result.tokens], shown)
 
 
 # --- the leading features ---
@@ -198,7 +189,7 @@ def describe_tokens(result: FeaturesOnPromptResult, listed: Listing, count: int,
 def _by_token(
     result: FeaturesOnPromptResult, listed: Listing, count: int, position: int
 ) -> tuple[Panel, Axis, Axis, ColourScale]:
-    shown = window(len(result.tokens), position)
+    shown = window(len(result.tokens), position, WINDOW)
     features = [listed.named(row) for row in range(min(count, len(listed)))]
     values = by_token(result, features, shown)
     panel = Panel("tokens", "", values, missing=MASKED)
@@ -221,7 +212,7 @@ def describe_errors(result: FeaturesOnPromptResult, position: int) -> str:
 
 
 def _errors(result: FeaturesOnPromptResult, position: int) -> tuple[list[Panel], Axis, Axis, ColourScale]:
-    shown = window(len(result.tokens), position)
+    shown = window(len(result.tokens), position, WINDOW)
     values = _unmasked(result, result.error.astype(float), shown)
     texts = tuple(tuple("" if np.isnan(one) else f"{one:.2f}" for one in row) for row in values.tolist())
     panel = Panel("error", "", values, texts=texts, missing=MASKED)

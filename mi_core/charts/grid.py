@@ -11,7 +11,7 @@ from jaxtyping import Float
 from mi_core.charts.colours import ColourScale
 from mi_core.charts.ink import ink_on
 from mi_core.charts.panels import Strip
-from mi_core.charts.text import isolated, legible
+from mi_core.charts.text import isolated, legible, token_label
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,3 +119,21 @@ def _said(panel: Panel, row: int, numbers: Sequence[float], colours: ColourScale
 def named(columns: Axis) -> bool:
     """Whether columns have names beyond their numbers, as tokens have and layers have not."""
     return columns.names != tuple(map(str, columns.ids))
+
+
+def window(n_pos: int, position: int, size: int) -> range:
+    """The positions of a prompt that are drawn: all, or `size` of them around one."""
+    start = max(0, min(position - size // 2, n_pos - size))
+    return range(start, min(n_pos, start + size))
+
+
+def token_axis(tokens: Sequence[str], shown: range) -> Axis:
+    """Some tokens of a prompt along a side, keyed by position.
+
+    Args:
+        tokens: visible texts of all of them.
+        shown: the positions that are drawn.
+    """
+    texts = tuple(isolated(legible(tokens[at])) for at in shown)
+    names = tuple(token_label(at, tokens[at]) for at in shown)
+    return Axis("position", "Token", texts, tuple(shown), (), names)

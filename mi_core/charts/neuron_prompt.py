@@ -8,8 +8,9 @@ from mi_core.analyses.attribution_inputs import neuron_name
 from mi_core.analyses.neuron_prompt_result import NeuronPromptResult
 from mi_core.charts.bars import Bar, bars
 from mi_core.charts.colours import ColourScale
+from mi_core.charts.grid import token_axis, window
 from mi_core.charts.heatmap import Axis, Panel, describe, heatmap
-from mi_core.charts.text import isolated, legible, number, token_label
+from mi_core.charts.text import number, token_label
 
 Spec = dict[str, Any]
 
@@ -17,12 +18,6 @@ WINDOW = 24
 """Tokens across at most; a longer prompt shows the ones around the chosen token."""
 
 NOTED = 5
-
-
-def window(n_pos: int, position: int) -> range:
-    """The positions that the map shows: all, or `WINDOW` of them around one."""
-    start = max(0, min(position - WINDOW // 2, n_pos - WINDOW))
-    return range(start, min(n_pos, start + WINDOW))
 
 
 def prompt_map(result: NeuronPromptResult, position: int, *, chosen: tuple[int, int] | None = None) -> Spec:
@@ -51,7 +46,7 @@ def describe_map(result: NeuronPromptResult, position: int) -> str:
 
 
 def _parts(result: NeuronPromptResult, position: int) -> tuple[Panel, Axis, Axis, ColourScale]:
-    shown = window(len(result.tokens), position)
+    shown = window(len(result.tokens), position, WINDOW)
     values = result.values[:, shown.start : shown.stop, 0].astype(float)
     values[:, [index for index, at in enumerate(shown) if at < result.first]] = np.nan
     largest = float(np.abs(values[np.isfinite(values)]).max(initial=0.0)) or 1.0
@@ -66,17 +61,8 @@ def _parts(result: NeuronPromptResult, position: int) -> tuple[Panel, Axis, Axis
         missing="first token: does not count",
     )
     rows = Axis("layer", "Layer", tuple(f"L{layer}" for layer in range(result.n_layers)), whole=True)
-    labels = tuple(token_label(at, result.tokens[at]) for at in shown)
-    columns = Axis(
-        "position",
-        "Token",
-        tuple(isolated(legible(result.tokens[at])) for at in shown),
-        tuple(shown),
-        (),
-        labels,
-    )
     colours = ColourScale("activation", "", (-largest, largest), diverging=True)
-    return panel, rows, columns, colours
+    return panel, rows, token_axis(result.tokens, shown), colours
 
 
 def _note(result: NeuronPromptResult, layer: int, position: int) -> str:

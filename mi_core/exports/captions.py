@@ -190,3 +190,10 @@ def quoted(text: str) -> str:
     if len(shown) > MAX_PROMPT:
         shown = f"{shown[: MAX_PROMPT // 2]} \u2026 {shown[-MAX_PROMPT // 2 :]}"
     return f"\u201c{shown}\u201d"
+
+
+def drawn_clause(n_tokens: int, shown: range) -> str:
+    """Which tokens of a long prompt a figure draws; empty when it draws all."""
+    if len(shown) == n_tokens:
+        return ""
+    return f"Drawn: tokens {shown.start} to {shown.stop - 1} of {n_tokens:,}; the table has all."

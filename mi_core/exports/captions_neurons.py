@@ -8,7 +8,8 @@ from mi_core.analyses.neuron_prompt_result import NeuronPromptResult
 from mi_core.analyses.neuron_result import Context, NeuronResult, Sign
 from mi_core.analyses.neuron_survey_result import MEASURE_INFO, NeuronSurveyResult
 from mi_core.analyses.neuron_text_result import NeuronTextResult
-from mi_core.charts.neuron_prompt import window
+from mi_core.charts.grid import window
+from mi_core.charts.neuron_prompt import WINDOW
 from mi_core.charts.text import legible, number, token_label
 from mi_core.exports.captions import model_sentence, quoted
 
@@ -96,7 +97,7 @@ def layers_caption(result: NeuronSurveyResult) -> str:
 
 def map_caption(result: NeuronPromptResult, position: int) -> str:
     """Caption of the map over a prompt."""
-    shown = window(len(result.tokens), position)
+    shown = window(len(result.tokens), position, WINDOW)
     parts = [
         "Neuron with the largest |activation| in each layer at each token of "
         f"{quoted(result.inputs.prompt)}. Colour: its activation, 0 white.",

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mi_core.charts import feature_probe as charts
+from mi_core.charts.grid import window
 from mi_core.charts.text import legible, number
 from mi_core.exports.analysis_figure import analysis_figure
-from mi_core.exports.captions import model_sentence, quoted
+from mi_core.exports.captions import drawn_clause, model_sentence, quoted
 from mi_core.exports.figure import Figure
 from mi_core.transcoders.probe_result import ARRAYS, CltProbeResult
 
@@ -113,10 +114,8 @@ def _concentration(result: CltProbeResult) -> str:
 
 
 def _window(result: CltProbeResult, position: int) -> str:
-    shown = charts.window(len(result), position)
-    if len(shown) == len(result):
-        return ""
-    return f"Drawn: tokens {shown.start} to {shown.stop - 1} of {len(result):,}; the table has all."
+    count = len(result)
+    return drawn_clause(count, window(count, position, charts.WINDOW))
 
 
 def _table(result: CltProbeResult, quantities: Sequence[str]) -> "pd.DataFrame":

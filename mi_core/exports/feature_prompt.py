@@ -5,9 +5,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mi_core.charts import feature_prompt as charts
+from mi_core.charts.grid import window
 from mi_core.charts.text import legible, number, token_label
 from mi_core.exports.analysis_figure import analysis_figure
-from mi_core.exports.captions import model_sentence, quoted
+from mi_core.exports.captions import drawn_clause, model_sentence, quoted
 from mi_core.exports.figure import Figure
 from mi_core.transcoders.prompt_record import ARRAYS
 from mi_core.transcoders.prompt_result import FeaturesOnPromptResult
@@ -214,10 +215,8 @@ def _narrowed(result: FeaturesOnPromptResult, choice: Choice, listed: Listing) -
 
 
 def _window(result: FeaturesOnPromptResult, position: int) -> str:
-    shown = charts.window(len(result.tokens), position)
-    if len(shown) == len(result.tokens):
-        return ""
-    return f"Drawn: tokens {shown.start} to {shown.stop - 1} of {len(result.tokens):,}; the table has all."
+    count = len(result.tokens)
+    return drawn_clause(count, window(count, position, charts.WINDOW))
 
 
 def _figure(

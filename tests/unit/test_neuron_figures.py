@@ -24,7 +24,8 @@ from mi_core.analyses import (
 )
 from mi_core.analyses.neuron_inputs import MEASURES
 from mi_core.analyses.texts import Text
-from mi_core.charts.neuron_prompt import WINDOW, window
+from mi_core.charts.grid import window
+from mi_core.charts.neuron_prompt import WINDOW
 from mi_core.charts.text import number
 from mi_core.exports import neurons as figures
 from mi_core.exports.export import export
@@ -119,10 +120,10 @@ def test_equal_tokens_stay_apart():
 
 
 def test_a_long_prompt_shows_a_window():
-    assert window(5, 4) == range(5)
-    assert window(2000, 1000) == range(1000 - WINDOW // 2, 1000 + WINDOW // 2)
-    assert window(2000, 0) == range(WINDOW)
-    assert window(2000, 1999) == range(2000 - WINDOW, 2000)
+    assert window(5, 4, WINDOW) == range(5)
+    assert window(2000, 1000, WINDOW) == range(1000 - WINDOW // 2, 1000 + WINDOW // 2)
+    assert window(2000, 0, WINDOW) == range(WINDOW)
+    assert window(2000, 1999, WINDOW) == range(2000 - WINDOW, 2000)
     prompt = results()[3]
     long = replace(
         prompt,
