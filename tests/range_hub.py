@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -39,19 +39,43 @@ class RangeHub:
     address: str = ""
 
 
+class Answering(BaseHTTPRequestHandler):
+    """Answers without a word on the terminal."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def answer_list(self, repo: str, commit: str, files: Mapping[str, bytes], gated: Any = False) -> None:
+        """The hub's description of a repository."""
+        siblings = [{"rfilename": name, "size": len(data)} for name, data in files.items()]
+        info = {"id": repo, "modelId": repo, "sha": commit, "gated": gated, "siblings": siblings}
+        self.answer(200, json.dumps(info).encode(), Content_Type="application/json")
+
+
+@contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The address of a server that is up inside the `with` block."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
 def _handler(hub: RangeHub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-        def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                self.send_header(name.replace("_", "-"), value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
+    class Handler(Answering):
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             if hub.refuse is not None:
@@ -68,9 +92,7 @@ def _handler(hub: RangeHub) -> type[BaseHTTPRequestHandler]:
             hub.listed.append(repo)
             if repo not in hub.repos:
                 return self.answer(404, b"{}", X_Error_Code="RepoNotFound")
-            siblings = [{"rfilename": name, "size": len(data)} for name, data in hub.repos[repo].items()]
-            info = {"id": repo, "modelId": repo, "sha": COMMIT, "gated": False, "siblings": siblings}
-            return self.answer(200, json.dumps(info).encode(), Content_Type="application/json")
+            return self.answer_list(repo, COMMIT, hub.repos[repo])
 
         def file(self, path: str) -> None:
             owner, name, _, commit, file = path.split("/", 4)
@@ -100,13 +122,5 @@ def _handler(hub: RangeHub) -> type[BaseHTTPRequestHandler]:
 def serve() -> Iterator[RangeHub]:
     """A hub that is up inside the `with` block."""
     hub = RangeHub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
-    hub.address = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with listening(_handler(hub)) as hub.address:
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

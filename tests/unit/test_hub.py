@@ -1,14 +1,13 @@
 """The hub's side is played by a small server on this machine; the client is the hub's own library."""
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from mi_core.errors import Cancelled, InputError, ModelError
 from mi_core.model.discovery import find
 from mi_core.model.hub import download, hub_size
 from tests.disk import save_model
+from tests.range_hub import Answering, listening
 
 COMMIT, OTHER = "c" * 40, "d" * 40
 FILES = {
@@ -47,18 +47,7 @@ class Hub:
 
 
 def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-        def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                self.send_header(name.replace("_", "-"), value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
+    class Handler(Answering):
         def do_GET(self) -> None:
             hub.asked.append(f"{self.command} {self.path}")
             path = self.path.partition("?")[0]
@@ -67,15 +56,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if refusal:
                 self.answer(refusal[0], b"{}", X_Error_Code=refusal[1])
             elif is_api:
-                siblings = [{"rfilename": name, "size": len(data)} for name, data in hub.files.items()]
-                info = {
-                    "id": "org/m",
-                    "modelId": "org/m",
-                    "sha": hub.commit,
-                    "gated": hub.gated,
-                    "siblings": siblings,
-                }
-                self.answer(200, json.dumps(info).encode(), Content_Type="application/json")
+                self.answer_list("org/m", hub.commit, hub.files, hub.gated)
             else:
                 _, _, _, _, revision, name = path.split("/", 5)
                 data = hub.files[name]
@@ -92,14 +73,8 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     hub = Hub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
-    hub.address = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield hub
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with listening(_handler(hub)) as hub.address:
+        yield hub
 
 
 def refused(hub: Hub, name: str = "org/m", revision: str | None = None) -> ModelError:
