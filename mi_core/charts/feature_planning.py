@@ -189,27 +189,6 @@ def _amount(result: PlanningResult) -> ColourScale:
     return ColourScale("activation, baseline", "", (0.0, max(float(known.max(initial=0.0)), 1e-6)))
 
 
-def routing_chart(result: FeatureRoutingResult) -> Spec:
-    """Every head's change: layers down, heads across."""
-    return heatmap([Panel("routing", "", result.change)], *_head_axes(result), _routing_scale(result))
-
-
-def describe_routing(result: FeatureRoutingResult) -> str:
-    """The text alternative of `routing_chart`."""
-    return describe([Panel("routing", "", result.change)], *_head_axes(result), _routing_scale(result))
-
-
-def _head_axes(result: FeatureRoutingResult) -> tuple[Axis, Axis]:
-    layers = tuple(f"L{layer}" for layer in range(result.change.shape[0]))
-    heads = tuple(str(head) for head in range(result.change.shape[1]))
-    return Axis("layer", "Layer", layers), Axis("head", "Head", heads)
-
-
-def _routing_scale(result: FeatureRoutingResult) -> ColourScale:
-    bound = symmetric_bound(float(np.abs(result.change).max(initial=0)))
-    return ColourScale("change of attention", "share", (-bound, bound), diverging=True)
-
-
 def routing_sweep_chart(result: FeatureRoutingResult, heads: int = 3) -> Spec:
     """Changes over strengths: all heads together, and those that change most at the chosen strength."""
     strengths = result.inputs.strengths

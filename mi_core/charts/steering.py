@@ -11,8 +11,7 @@ from mi_core.analyses.ablation_sweep_inputs import EFFECT_METRICS
 from mi_core.analyses.steering_convergence_result import SteeringConvergenceResult
 from mi_core.analyses.steering_dose_result import SteeringDoseResult
 from mi_core.analyses.steering_layers_result import SteeringLayersResult
-from mi_core.analyses.steering_routing_result import SteeringRoutingResult
-from mi_core.charts.colours import ColourScale, symmetric_bound
+from mi_core.charts.colours import ColourScale
 from mi_core.charts.heatmap import Axis, Panel, describe, heatmap
 from mi_core.charts.lines import Line, lines
 from mi_core.charts.text import number
@@ -133,24 +132,3 @@ def _matrix_scale(result: SteeringConvergenceResult, quantity: str) -> ColourSca
     known = result.distance[np.isfinite(result.distance)]
     high = max(float(known.max(initial=0.0)), 1e-6)
     return ColourScale("distance / length of the unsteered state", "", (0.0, high))
-
-
-def routing_chart(result: SteeringRoutingResult) -> Spec:
-    """Change of attention to the steered tokens: layers down, heads across."""
-    return heatmap([Panel("routing", "", result.change)], *_head_axes(result), _routing_scale(result))
-
-
-def describe_routing(result: SteeringRoutingResult) -> str:
-    """The text alternative of `routing_chart`."""
-    return describe([Panel("routing", "", result.change)], *_head_axes(result), _routing_scale(result))
-
-
-def _head_axes(result: SteeringRoutingResult) -> tuple[Axis, Axis]:
-    layers = tuple(f"L{layer}" for layer in range(result.change.shape[0]))
-    heads = tuple(str(head) for head in range(result.change.shape[1]))
-    return Axis("layer", "Layer", layers), Axis("head", "Head", heads)
-
-
-def _routing_scale(result: SteeringRoutingResult) -> ColourScale:
-    bound = symmetric_bound(float(np.abs(result.change).max(initial=0)))
-    return ColourScale("change of attention", "share", (-bound, bound), diverging=True)

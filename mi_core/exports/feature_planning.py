@@ -7,6 +7,7 @@ import numpy as np
 
 from mi_core.analyses.ablation_sweep_inputs import EFFECT_METRICS
 from mi_core.charts import feature_planning as charts
+from mi_core.charts.routing import describe_routing, routing_chart
 from mi_core.charts.text import legible, number
 from mi_core.exports.analysis_figure import analysis_figure
 from mi_core.exports.captions import model_sentence, quoted
@@ -144,8 +145,8 @@ def routing_figure(result: FeatureRoutingResult) -> Figure:
         f"up to {number(result.total)}{_rotations(result)}.",
     ]  # fmt: skip
     return _routing(
-        result, "Attention to the pushed token", charts.routing_chart(result), {"figure": "routing"}, said,
-        charts.describe_routing(result),
+        result, "Attention to the pushed token", routing_chart(result.change), {"figure": "routing"}, said,
+        describe_routing(result.change),
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from mi_core.analyses.steering_layers_result import SteeringLayersResult
 from mi_core.analyses.steering_routing_result import ARRAYS as ROUTING_ARRAYS
 from mi_core.analyses.steering_routing_result import SteeringRoutingResult
 from mi_core.charts import steering as charts
+from mi_core.charts.routing import describe_routing, routing_chart
 from mi_core.charts.text import legible, number
 from mi_core.exports.analysis_figure import analysis_figure
 from mi_core.exports.captions import model_sentence, quoted
@@ -144,8 +145,8 @@ def routing_figure(result: SteeringRoutingResult) -> Figure:
     ]
     return _figure(
         result, "steering_routing", ROUTING_ARRAYS, "Attention to the steered tokens",
-        charts.routing_chart(result), {"figure": "routing"}, said, ROUTING_READING,
-        charts.describe_routing(result), result.to_frame,
+        routing_chart(result.change), {"figure": "routing"}, said, ROUTING_READING,
+        describe_routing(result.change), result.to_frame,
     )  # fmt: skip
 
 

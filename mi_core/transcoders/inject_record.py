@@ -18,7 +18,7 @@ from mi_core.analyses.plain import (
 )
 from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
 from mi_core.transcoders.inject_inputs import InjectInputs
-from mi_core.transcoders.inject_result import InjectResult
+from mi_core.transcoders.inject_result import InjectResult, array_shapes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,17 +139,7 @@ def _build(record: Mapping[str, Any]) -> InjectResult:
     edited, others = len(record["edited_pieces"]), len(record["feature_layers"])
     read, top = 1 if record["distractor"] is None else 2, len(record["top_ids"])
     pushed = (len(record["pushed_layers"]), len(record["pushed_positions"]))
-    shapes: dict[str, tuple[int, ...]] = {
-        **dict.fromkeys(("logits", "log_probabilities", "ranks"), (2, read)),
-        **dict.fromkeys(("top_probabilities", "top_ranks"), (2, top)),
-        **dict.fromkeys(("activation_from", "activation_to", "activation_largest"), (edited,)),
-        **dict.fromkeys(("edited_layers", "edited_positions", "edited_features"), (edited,)),
-        **dict.fromkeys(("delta_norms", "sum_norms", "residual_norms"), pushed),
-        **dict.fromkeys(("feature_positions", "feature_indices"), (others,)),
-        "feature_activations": (2, others),
-        "n_active": (2,),
-        "n_switched": (2,),
-    }
+    shapes = array_shapes(read, top, edited, others, pushed)
     kinds = {**dict.fromkeys(FLOATS, "float64"), **dict.fromkeys(INTEGERS, "int64")}
     return InjectResult(
         inputs=InjectInputs.from_dict(record["inputs"]),

@@ -121,7 +121,12 @@ class InjectResult:
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not belong together."""
-        for name, shape in self.shapes().items():
+        read, pushed = (
+            1 if self.distractor is None else 2,
+            (len(self.pushed_layers), len(self.pushed_positions)),
+        )
+        counts = (read, len(self.top_ids), len(self.edited_pieces), len(self.feature_layers))
+        for name, shape in array_shapes(*counts, pushed).items():
             if getattr(self, name).shape != shape:
                 found = getattr(self, name).shape
                 raise InputError(f"The intervention's {name} has shape {found}, expected {shape}")
@@ -133,23 +138,6 @@ class InjectResult:
             raise InputError("The intervention names a token that the prompt does not have")
         if len(self.edited_pieces) and self.edited_pieces.max() >= len(self.edits):
             raise InputError("The intervention's list is shorter than what was edited")
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of every array, from the lengths of a few."""
-        read, top = 1 if self.distractor is None else 2, len(self.top_ids)
-        edited, others = len(self.edited_pieces), len(self.feature_layers)
-        pushed = (len(self.pushed_layers), len(self.pushed_positions))
-        return {
-            **dict.fromkeys(("logits", "log_probabilities", "ranks"), (2, read)),
-            **dict.fromkeys(("top_probabilities", "top_ranks"), (2, top)),
-            **dict.fromkeys(("edited_layers", "edited_positions", "edited_features"), (edited,)),
-            **dict.fromkeys(("activation_from", "activation_to", "activation_largest"), (edited,)),
-            **dict.fromkeys(("delta_norms", "sum_norms", "residual_norms"), pushed),
-            **dict.fromkeys(("feature_positions", "feature_indices"), (others,)),
-            "feature_activations": (2, others),
-            "n_active": (2,),
-            "n_switched": (2,),
-        }
 
     @property
     def probabilities(self) -> Float[np.ndarray, "2 read"]:
@@ -217,3 +205,28 @@ class InjectResult:
         from mi_core.transcoders.inject_record import from_json
 
         return from_json(text)
+
+
+def array_shapes(
+    read: int, top: int, edited: int, others: int, pushed: tuple[int, int]
+) -> dict[str, tuple[int, ...]]:
+    """Shape of every array whose length follows from another's.
+
+    Args:
+        read: followed tokens.
+        top: top tokens.
+        edited: edited activations.
+        others: other features.
+        pushed: layers that are written to, and edited tokens.
+    """
+    return {
+        **dict.fromkeys(("logits", "log_probabilities", "ranks"), (2, read)),
+        **dict.fromkeys(("top_probabilities", "top_ranks"), (2, top)),
+        **dict.fromkeys(("edited_layers", "edited_positions", "edited_features"), (edited,)),
+        **dict.fromkeys(("activation_from", "activation_to", "activation_largest"), (edited,)),
+        **dict.fromkeys(("delta_norms", "sum_norms", "residual_norms"), pushed),
+        **dict.fromkeys(("feature_positions", "feature_indices"), (others,)),
+        "feature_activations": (2, others),
+        "n_active": (2,),
+        "n_switched": (2,),
+    }

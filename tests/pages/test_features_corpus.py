@@ -1,7 +1,6 @@
 """A feature over a corpus in a session: examples, histogram, test text, label, dead list, no files at all."""
 
 import shutil
-import time
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from mi_core.transcoders import CorpusPassInputs, CorpusPassResult, corpus_pass
 from mi_core.transcoders.corpus_density import own_folder
 from mi_core.transcoders.labels import export_labels, import_labels, label_of
 from pages.shared.session import default_spec, hub
+from tests.page_runs import until_idle
 from tests.pages.conftest import assert_sound, texts
 
 PROMPT = "The capital of France is"
@@ -32,17 +32,7 @@ def opened(frame: Any, tmp_path: Any, monkeypatch: Any) -> Any:
 
 def ready(session: Any) -> Any:
     """Wait until no run of this part of the page is under way."""
-    end = time.monotonic() + 60
-    while active := [slot for slot in SLOTS if (run := _run(session, slot)) and run.active]:
-        assert time.monotonic() < end, f"{active} do not end"
-        _run(session, active[0]).job.wait(0.1)
-        session.run()
-    return session
-
-
-def _run(session: Any, slot: str) -> Any:
-    key = f"_run_{slot}"
-    return session.session_state[key] if key in session.session_state else None  # noqa: SIM401  # no get
+    return until_idle(session, SLOTS)
 
 
 @pytest.fixture(scope="module")

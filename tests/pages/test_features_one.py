@@ -1,6 +1,5 @@
 """The tabs of one feature and of the word search: links, figures, mistakes, pins."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from mi_core.transcoders import FeatureWeightsInputs, WordSearchInputs, feature_
 from pages.shared.feature_one_fields import FIELDS
 from pages.shared.link import read_link, write_link
 from pages.shared.session import default_spec, hub
+from tests.page_runs import until_idle
 from tests.pages.conftest import assert_sound, texts
 
 PROMPT = "The king of France lives in"
@@ -34,17 +34,7 @@ def opened(frame: Callable[..., AppTest]) -> Callable[..., AppTest]:
 
 def ready(session: Any) -> Any:
     """Wait until no run of these tabs is under way."""
-    end = time.monotonic() + 60
-    while active := [slot for slot in SLOTS if _run(session, slot) and _run(session, slot).active]:
-        assert time.monotonic() < end, f"{active} do not end"
-        _run(session, active[0]).job.wait(0.1)
-        session.run()
-    return session
-
-
-def _run(session: Any, slot: str) -> Any:
-    key = f"_run_{slot}"
-    return session.session_state[key] if key in session.session_state else None  # noqa: SIM401  # no get
+    return until_idle(session, SLOTS)
 
 
 def said(session: Any) -> str:

@@ -1,11 +1,11 @@
 """The tabs "This prompt" and "Probe" in a session: links, filters, odd prompts, files."""
 
 import json
-import time
 from typing import Any
 
 import pytest
 
+from tests.page_runs import until_idle
 from tests.pages.conftest import assert_sound, texts
 
 PROMPT = "The capital of France is"
@@ -25,17 +25,7 @@ def opened(frame: Any) -> Any:
 
 def ready(session: Any) -> Any:
     """Wait until no run of the page is under way."""
-    end = time.monotonic() + 60
-    while active := [slot for slot in SLOTS if _run(session, slot) and _run(session, slot).active]:
-        assert time.monotonic() < end, f"{active} do not end"
-        _run(session, active[0]).job.wait(0.1)
-        session.run()
-    return session
-
-
-def _run(session: Any, slot: str) -> Any:
-    key = f"_run_{slot}"
-    return session.session_state[key] if key in session.session_state else None  # noqa: SIM401  # no get
+    return until_idle(session, SLOTS)
 
 
 def test_the_tab_shows_everything_at_once(opened):

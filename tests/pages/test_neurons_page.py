@@ -1,12 +1,12 @@
 """The neurons page in a session: survey, prompt, one neuron, uploads, mistakes in links."""
 
 import json
-import time
 from typing import Any
 
 import pytest
 
 from pages.shared.selection import Selection
+from tests.page_runs import until_idle
 from tests.pages.conftest import assert_sound, texts
 
 SURVEY, MAP, CELL = (
@@ -35,17 +35,7 @@ def opened(frame: Any) -> Any:
 
 def ready(session: Any) -> Any:
     """Wait until no run of the page is under way."""
-    end = time.monotonic() + 60
-    while active := [slot for slot in SLOTS if _run(session, slot) and _run(session, slot).active]:
-        assert time.monotonic() < end, f"{active} do not end"
-        _run(session, active[0]).job.wait(0.1)
-        session.run()
-    return session
-
-
-def _run(session: Any, slot: str) -> Any:
-    key = f"_run_{slot}"
-    return session.session_state[key] if key in session.session_state else None  # noqa: SIM401  # no get
+    return until_idle(session, SLOTS)
 
 
 def shown(session: Any, title: str) -> bool:
