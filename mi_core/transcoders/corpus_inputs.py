@@ -18,7 +18,7 @@ class CorpusPassInputs:
             document per line, as {"text": ...}).
         transcoder: "" = the one beside the model; else its name, folder or Hugging Face id.
         save_to: folder for the files; "" = `features` beside the transcoder if that is a folder of yours,
-            else in your data folder. It is replaced as a whole.
+            else in your data folder. It is replaced as a whole, and refused if it holds anything else.
         row: tokens of a row at most, BOS included; longer documents are split.
         max_tokens: tokens that count at most; 0 = all.
         top: strongest examples per feature, one per row, and no beginning of a row twice.

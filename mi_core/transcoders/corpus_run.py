@@ -13,6 +13,7 @@ per token and layer for each reading; a stopped pass goes on from its checkpoint
 Method: as the corpus dashboards of Bricken et al. 2023 and Neuronpedia; layout of circuit-tracer.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -111,7 +112,7 @@ class _Pass:
     def folder(self) -> Path:
         """Where the files go."""
         chosen = self.inputs.save_to
-        return Path(chosen).expanduser().absolute() if chosen else save_folder(self.transcoder)
+        return Path(os.path.abspath(Path(chosen).expanduser())) if chosen else save_folder(self.transcoder)
 
     def plan(self) -> None:
         """Count the text, refuse what would not fit, take up a checkpoint."""

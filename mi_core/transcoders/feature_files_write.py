@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,9 @@ from typing import Any
 from mi_core.errors import InputError
 from mi_core.transcoders.feature_files import INDEX, SUMMARY, LayerFile, pack_index
 from mi_core.transcoders.feature_files_record import FeatureRecord, pack_record
+
+_OURS = re.compile(rf"{re.escape(INDEX)}|{re.escape(SUMMARY)}|layer_\d+\.bin")
+"""Names of features files."""
 
 
 @dataclass
@@ -36,9 +40,10 @@ class FeatureWriter:
         """Make the folder, before anything is computed for it.
 
         Raises:
-            InputError: it cannot be written.
+            InputError: it cannot be written, or what is there now is not for us to replace.
         """
         try:
+            _refuse_others(self.folder)
             shutil.rmtree(self.part, ignore_errors=True)
             self.part.mkdir(parents=True)
         except OSError as error:
@@ -82,3 +87,24 @@ class FeatureWriter:
     def give_up(self) -> None:
         """Remove what is half done."""
         shutil.rmtree(self.part, ignore_errors=True)
+
+
+def _refuse_others(folder: Path) -> None:
+    """Only features files are replaced: nobody's documents, and no transcoder's weights.
+
+    Raises:
+        InputError: the folder holds something else, or is a file.
+        OSError: it cannot be read.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"{str(folder)!r} is no folder", fix="Give a new folder")
+    others = sorted(one.name for one in folder.iterdir() if not _OURS.fullmatch(one.name) or one.is_dir())
+    if others:
+        named = ", ".join(others[:3]) + (f" and {len(others) - 3:,} more" if len(others) > 3 else "")
+        raise InputError(
+            f"{str(folder)!r} holds more than features files",
+            why=f"it would be replaced as a whole, and {named} would be lost",
+            fix="Give a new folder",
+        )

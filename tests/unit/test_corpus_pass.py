@@ -385,6 +385,26 @@ def test_a_folder_that_cannot_be_written_is_told_first(text, tmp_path):
         corpus_pass(worded(), settings(text, tmp_path, save_to=str(tmp_path / "file" / "features")))
 
 
+@pytest.mark.parametrize("held", ["W_enc_0.safetensors", "letter.txt", "layer_0.bin/photo.jpg"])
+def test_a_folder_with_anything_else_in_it_is_never_replaced(held, text, tmp_path):
+    """A pass replaces its folder as a whole, so a home or a transcoder's own folder would be lost."""
+    kept = tmp_path / "mine" / held
+    kept.parent.mkdir(parents=True)
+    kept.write_text("mine")
+    (tmp_path / "mine" / "index.json.gz").write_bytes(b"")
+    with pytest.raises(InputError, match="would be lost"):
+        corpus_pass(worded(), settings(text, tmp_path, save_to=str(tmp_path / "new" / ".." / "mine")))
+    assert kept.read_text() == "mine"
+
+
+def test_features_files_are_replaced(text, tmp_path):
+    first = corpus_pass(worded(), settings(text, tmp_path))
+    again = corpus_pass(worded(), settings(text, tmp_path, top=2))
+    assert first.folder == again.folder
+    files = {one.name for one in Path(again.folder).iterdir()}
+    assert {"index.json.gz", "lantern.json.gz", "layer_0.bin"} <= files
+
+
 # --- records ---
 
 
