@@ -19,7 +19,10 @@ from typing import (
     get_type_hints,
 )
 
+import numpy as np
+
 from mi_core.analyses.causal_trace_parts import Check
+from mi_core.analyses.records import encode_array
 from mi_core.errors import InputError
 from mi_core.provenance import Provenance
 from mi_core.tokens import Token
@@ -179,6 +182,15 @@ def texts_from(values: Any) -> tuple[str, ...]:
 def provenance_from(record: Any) -> Provenance | None:
     """Provenance from its fields, or None."""
     return None if record is None else Provenance.from_dict(record)
+
+
+def result_to_dict(result: Any) -> dict[str, Any]:
+    """Plain JSON values of a flat Result, one per field: Inputs, provenance, arrays, checks, numbers."""
+    values = {field.name: getattr(result, field.name) for field in fields(result)}
+    return {
+        name: encode_array(value) if isinstance(value, np.ndarray) else _plain(value)
+        for name, value in values.items()
+    }
 
 
 def outcome(result: Any) -> dict[str, Any]:

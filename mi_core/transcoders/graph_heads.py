@@ -16,7 +16,7 @@ in neither. Linear skips of a transcoder belong to the ways without heads. The q
 """
 
 import time
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,14 +32,15 @@ from mi_core.analyses.plain import (
     inputs_to_dict,
     outcome_from,
     provenance_from,
+    result_to_dict,
 )
-from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
+from mi_core.analyses.records import decode_array, dump_record, load_record
 from mi_core.errors import InputError
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
 from mi_core.tokens import Bos
 from mi_core.transcoders.graph_checks import sum_limit
-from mi_core.transcoders.graph_inputs import DEFAULT_ROWS, GraphInputs
+from mi_core.transcoders.graph_inputs import DEFAULT_ROWS, GraphInputs, graph_inputs_of
 from mi_core.transcoders.graph_names import parse_nodes
 from mi_core.transcoders.graph_parts import GraphParts
 from mi_core.transcoders.graph_places import Place, find_place, places, reading, writing
@@ -94,7 +95,7 @@ class HeadLoadingsInputs:
     @property
     def graph(self) -> GraphInputs:
         """The inputs of the graph."""
-        return GraphInputs(**{field.name: getattr(self, field.name) for field in fields(GraphInputs)})
+        return graph_inputs_of(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, one per field."""
@@ -158,12 +159,7 @@ class HeadLoadingsResult:
 
     def to_json(self) -> str:
         """JSON text: schema "lantern/head_loadings", version, every field; no NaN."""
-        made: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        made["inputs"] = self.inputs.to_dict()
-        made["provenance"] = None if self.provenance is None else self.provenance.to_dict()
-        made["loadings"], made["departures"] = encode_array(self.loadings), encode_array(self.departures)
-        made["warnings"], made["checks"] = list(self.warnings), [asdict(check) for check in self.checks]
-        return dump_record(SCHEMA, VERSION, made)
+        return dump_record(SCHEMA, VERSION, result_to_dict(self))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "HeadLoadingsResult":

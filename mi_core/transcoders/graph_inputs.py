@@ -1,6 +1,6 @@
 """What a user chooses for an attribution graph."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, get_args
 
 from mi_core.analyses.plain import check_choice, check_text, check_whole, inputs_from_dict, inputs_to_dict
@@ -81,3 +81,8 @@ class GraphInputs:
             InputError: an unknown or missing field, or a value that is refused.
         """
         return inputs_from_dict(cls, values, "attribution graph")
+
+
+def graph_inputs_of(inputs: Any) -> GraphInputs:
+    """The graph that other Inputs are about, which have all fields of its Inputs and more."""
+    return GraphInputs(**{field.name: getattr(inputs, field.name) for field in fields(GraphInputs)})

@@ -1,6 +1,6 @@
 """Effects of removing nodes of an attribution graph: what is asked, what comes back (`graph_removals`)."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -14,12 +14,13 @@ from mi_core.analyses.plain import (
     inputs_to_dict,
     outcome_from,
     provenance_from,
+    result_to_dict,
 )
-from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
+from mi_core.analyses.records import decode_array, dump_record, load_record
 from mi_core.errors import InputError
 from mi_core.provenance import Provenance
 from mi_core.tokens import Bos
-from mi_core.transcoders.graph_inputs import DEFAULT_ROWS, GraphInputs
+from mi_core.transcoders.graph_inputs import DEFAULT_ROWS, GraphInputs, graph_inputs_of
 from mi_core.transcoders.graph_names import MAX_NAMES, parse_nodes
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class GraphEffectsInputs:
     @property
     def graph(self) -> GraphInputs:
         """The inputs of the graph."""
-        return GraphInputs(**{field.name: getattr(self, field.name) for field in fields(GraphInputs)})
+        return graph_inputs_of(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, one per field."""
@@ -151,12 +152,7 @@ class GraphEffectsResult:
 
     def to_json(self) -> str:
         """JSON text: schema "lantern/graph_effects", version, every field; no NaN."""
-        made: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        made["inputs"] = self.inputs.to_dict()
-        made["provenance"] = None if self.provenance is None else self.provenance.to_dict()
-        made |= {name: encode_array(getattr(self, name)) for name in _ARRAYS}
-        made["warnings"], made["checks"] = list(self.warnings), [asdict(check) for check in self.checks]
-        return dump_record(SCHEMA, VERSION, made)
+        return dump_record(SCHEMA, VERSION, result_to_dict(self))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "GraphEffectsResult":

@@ -1,7 +1,7 @@
 """What a user chooses for picking the features that make a prompt say its word, and what comes back."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -17,12 +17,12 @@ from mi_core.analyses.plain import (
     damage_told,
     inputs_from_dict,
     inputs_to_dict,
-    outcome,
     outcome_from,
     provenance_from,
+    result_to_dict,
     tokens_from,
 )
-from mi_core.analyses.records import decode_array, dump_record, encode_array, load_record
+from mi_core.analyses.records import decode_array, dump_record, load_record
 from mi_core.provenance import Provenance
 from mi_core.tokens import Bos, Token
 
@@ -142,15 +142,7 @@ class PlanningPickResult:
 
     def to_json(self) -> str:
         """JSON text: schema "lantern/planning_pick", version, every field; no NaN."""
-        return dump_record(SCHEMA, VERSION, {
-            "inputs": self.inputs.to_dict(),
-            "provenance": None if self.provenance is None else self.provenance.to_dict(),
-            "tokens": [asdict(token) for token in self.tokens],
-            "answer": asdict(self.answer),
-            "distractor": None if self.distractor is None else asdict(self.distractor),
-            **{name: encode_array(getattr(self, name)) for name in ARRAYS},
-            **outcome(self),
-        })  # fmt: skip
+        return dump_record(SCHEMA, VERSION, result_to_dict(self))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "PlanningPickResult":
