@@ -173,7 +173,7 @@ def _histogram_caption(result: FeatureCorpusResult) -> str:
     return " ".join(
         [
             f"Activation of {result.inputs.feature} at the {active}, "
-            f"{number(100 * result.density)} % of all. {_corpus(result)}",
+            f"{number(100 * result.density)} % of all; log10: 0 = an activation of 1. {_corpus(result)}",
             model_sentence(result.provenance),
         ]
     ).strip()

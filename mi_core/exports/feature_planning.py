@@ -81,7 +81,7 @@ def grid_figure(result: PlanningResult, metric: str) -> Figure:
     """A metric over strength and pushed token."""
     info = EFFECT_METRICS[metric]
     change = metric not in ("probability", "rank", "kl")
-    cells = f"change of the {info.label}, pushed minus baseline" if change else info.label
+    cells = f"change of the {info.label}, pushed minus baseline, 0 = no change" if change else info.label
     said = [
         _what(result), f"Cells: {cells} [{info.unit}] at the last token, n = {len(result.doses)} strengths "
         f"x {len(result.positions)} tokens.", _baseline(result, metric),
@@ -153,9 +153,9 @@ def routing_figure(result: FeatureRoutingResult) -> Figure:
 def routing_sweep_figure(result: FeatureRoutingResult) -> Figure:
     """Changes over strengths."""
     said = [
-        _routed(result), f"Changes at n = {len(result.inputs.strengths)} strengths, pushed minus baseline: "
-        "sum of absolute changes of all heads, and the three heads that change most at strength "
-        f"{result.inputs.strength:g}.",
+        _routed(result), f"Changes at n = {len(result.inputs.strengths)} strengths, pushed minus baseline, "
+        "0 = no change: sum of absolute changes of all heads, and the three heads that change most at "
+        f"strength {result.inputs.strength:g}.",
     ]  # fmt: skip
     return _routing(
         result, "Attention over strengths", charts.routing_sweep_chart(result), {"figure": "routing_sweep"},

@@ -166,7 +166,7 @@ def reads_figure(result: FeatureWeightsResult) -> Figure:
     among = ", and it is among the largest of its layer" if "top-k" in result.activation else ""
     caption = (
         f"The {result.read_ids.shape[1]} words whose embeddings the encoder of {result.feature.text} "
-        f"answers to most and least ({legible(result.reads_at)}). Vocabulary mean "
+        f"answers to most and least ({legible(result.reads_at)}); 0 = no answer. Vocabulary mean "
         f"{number(result.read_mean)}, standard deviation {number(result.read_deviation)}. Length of the "
         f"encoder's row {number(result.encoder_norm)}, b_enc {number(result.encoder_bias)}, threshold "
         f"{threshold}: it is active where everything that it reads gives more than "

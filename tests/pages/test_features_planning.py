@@ -15,15 +15,10 @@ from mi_core.transcoders import (
     planning,
 )
 from mi_core.transcoders.planning_presets import PRESETS
-from mi_core.transcoders.store import found_transcoders
 from pages.shared.session import default_spec, hub
 from tests.pages.conftest import assert_sound, settle, texts
 
 PROMPT = "The capital city of France is"
-
-pytestmark = pytest.mark.skipif(
-    not found_transcoders(default_spec()), reason="the bundled model has no transcoder here"
-)
 
 
 def resident():

@@ -23,7 +23,6 @@ from mi_core.transcoders.feature_vectors import push_of
 from mi_core.transcoders.names import parse_features
 from mi_core.transcoders.planning_presets import PRESETS
 from mi_core.transcoders.planning_result import METRICS
-from mi_core.transcoders.store import found_transcoders
 from tests.attribution_cases import model_of
 from tests.transcoders import tiny_clt, tiny_plt, use
 
@@ -382,8 +381,6 @@ def test_picked_features_are_the_strongest_by_an_explicit_gradient() -> None:
 @lru_cache(maxsize=1)
 def atlas():
     model = load_model("atlas")
-    if not found_transcoders(model.spec):
-        pytest.skip("the bundled model has no transcoder here")
     load_transcoder(model)
     return model
 
