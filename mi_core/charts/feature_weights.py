@@ -135,7 +135,9 @@ def row_bars(result: FeatureWeightsResult, *, chosen: int | None = None) -> Spec
         reached += float(shares[column])
         note = f"{shares[column]:.1%} of the squared length, {reached:.1%} up to here"
         made.append(Bar(f"L{layer}", float(result.decoder_norms[column]), note=note))
-    return bars(made, title="length of the decoder row", unit="", chosen=chosen, diverging=False)
+    return bars(
+        made, title="length of the decoder row", unit="per unit of activation", chosen=chosen, diverging=False
+    )
 
 
 def describe_rows(result: FeatureWeightsResult) -> str:
@@ -209,7 +211,7 @@ def relative_bars(result: FeatureNeighboursResult, relation: str) -> Spec:
     ]
     if relation in ALIKE:
         return bars(made, title="cosine", unit="")
-    return bars(made, title="virtual weight", unit="")
+    return bars(made, title="virtual weight", unit="pre-activation per unit of activation")
 
 
 def related(result: FeatureNeighboursResult, relation: str) -> Sequence[Relative]:

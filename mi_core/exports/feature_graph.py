@@ -124,8 +124,8 @@ def subgraph_figure(result: "GraphResult", view: GraphView, scores: "Scores | No
         parts_charts.subgraph_drawing(result, view),
         {"figure": "subgraph", **_view(result, view)},
         caption=[
-            f"{len(view.pinned)} nodes, the targets included, in {len(parts)} places ({groups} groups); "
-            "lines: sums of the edges between them, 0 = not drawn.",
+            f"{len(view.pinned)} nodes, the targets included, in {len(parts)} places ({groups} "
+            f"{'group' if groups == 1 else 'groups'}); lines: sums of the edges between them, 0 = not drawn.",
             "" if scores is None else _scores("With every other feature counted as error", scores),
         ],
         reading=SUBGRAPH_READING,
