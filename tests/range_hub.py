@@ -22,7 +22,7 @@ class RangeHub:
 
     Attributes:
         repos: "owner/name" -> path -> content.
-        ranges: how it answers ranges: "right", "ignored" (the whole file), "shifted" or "short".
+        ranges: how it answers ranges: "right", "ignored" (the whole file), "shifted", "short" or "gated".
         refuse: (status, X-Error-Code) of every answer; None = none is refused.
         asked: method, path and range of every request for a file.
         listed: names of the repositories whose lists were asked for.
@@ -103,6 +103,8 @@ def _handler(hub: RangeHub) -> type[BaseHTTPRequestHandler]:
             if data is None:
                 return self.answer(404, b"", X_Error_Code="EntryNotFound")
             found = _RANGE.fullmatch(wanted or "")
+            if found is not None and hub.ranges == "gated":
+                return self.answer(403, b"", X_Error_Code="GatedRepo")
             etag = hashlib.sha256(file.encode() + data).hexdigest()
             if found is None or hub.ranges == "ignored":
                 hub.sent += len(data) if self.command == "GET" else 0

@@ -51,6 +51,10 @@ class Folder(Protocol):
         """
         ...
 
+    def whole(self, file: str) -> bool:
+        """Whether all of a file can be read, here or from the hub; else its decoder cannot."""
+        ...
+
     @property
     def repo(self) -> str:
         """Its address on the hub; "" where it has none."""
@@ -131,6 +135,10 @@ class LocalFolder:
             return True
 
     def here(self, file: str) -> bool:
+        """Always, for a file that is there."""
+        return file in self._files
+
+    def whole(self, file: str) -> bool:
         """Always, for a file that is there."""
         return file in self._files
 

@@ -22,7 +22,7 @@ from mi_core.transcoders.formats_config import Config, read_config
 from mi_core.transcoders.formats_gemma_scope import gemma_scope_layer, gemma_scope_parts
 from mi_core.transcoders.formats_names import ENCODER, GEMMA_SCOPE, GEMMA_SCOPE_2_CLT, PLT, SAE_LENS_CONFIG
 from mi_core.transcoders.formats_parts import FileSource, LayerParts, Parts, Tensors
-from mi_core.transcoders.formats_plt import plt_checked, plt_layer, plt_parts
+from mi_core.transcoders.formats_plt import OLD_ORIENTATION, plt_checked, plt_layer, plt_parts
 from mi_core.transcoders.formats_sae_lens import sae_lens_parts
 from mi_core.transcoders.sizes import decoder_bytes_of, decoders_are_here
 from mi_core.transcoders.transcoder import Hook, Transcoder
@@ -36,7 +36,7 @@ _NORMALISED = Hook("resid_mid", normalised=True)
 
 
 def understand(folder: Folder, n_layers: int | None = None) -> tuple[Parts, Tensors]:
-    """What a folder holds: its format, and where every tensor lies.
+    """What a folder holds: its format, and where every tensor lies that can be read.
 
     Args:
         folder: the folder.
@@ -45,21 +45,52 @@ def understand(folder: Folder, n_layers: int | None = None) -> tuple[Parts, Tens
     Raises:
         TranscoderError: it is no transcoder, or its files are not as their format has them.
     """
-    tensors, config = Tensors(folder), read_config(folder)
+    tensors = Tensors(folder)
+    return _readable(_parts(folder, tensors, n_layers), tensors), tensors
+
+
+def _parts(folder: Folder, tensors: Tensors, n_layers: int | None) -> Parts:
+    """By the names of the files."""
+    config = read_config(folder)
     names = {PurePosixPath(file).name for file in folder.files}
     if any(ENCODER.fullmatch(file) for file in folder.files):
-        return clt_parts(folder, tensors, config, n_layers), tensors
+        return clt_parts(folder, tensors, config, n_layers)
     if any(GEMMA_SCOPE_2_CLT.fullmatch(file) for file in folder.files):
-        return gemma_scope_2_clt_parts(folder, tensors, config, n_layers), tensors
+        return gemma_scope_2_clt_parts(folder, tensors, config, n_layers)
     if config.files:
-        return _listed_parts(folder, tensors, config), tensors
+        return _listed_parts(folder, tensors, config)
     if any(PLT.fullmatch(file) for file in folder.files):
-        return plt_parts(folder, tensors, config), tensors
+        return plt_parts(folder, tensors, config)
     if SAE_LENS_CONFIG in names:
-        return sae_lens_parts(folder, tensors, config), tensors
+        return sae_lens_parts(folder, tensors, config)
     if names & set(GEMMA_SCOPE):
-        return gemma_scope_parts(folder, tensors, config), tensors
+        return gemma_scope_parts(folder, tensors, config)
     raise _unknown(folder)
+
+
+def _readable(parts: Parts, tensors: Tensors) -> Parts:
+    """Without the decoders of files of which only the encoder was fetched, unless their rows may be read.
+
+    A decoder with one column per feature has no rows that a range could be: it is needed whole.
+    """
+    layers, columns = dict(parts.layers), False
+    for layer, part in parts.layers.items():
+        where = part.decoder
+        if where is None or (where.folder or tensors.folder).here(where.file):
+            continue
+        by_column = where.transposed != tensors.of(where).stored(where.key).by_column
+        columns |= by_column
+        if by_column or not (where.folder or tensors.folder).whole(where.file):
+            layers[layer] = replace(part, decoder=None)
+    if not columns:
+        return replace(parts, layers=layers)
+    left = any(part.decoder is not None and part.decoder.transposed for part in layers.values())
+    told = [note for note in parts.warnings if left or note != OLD_ORIENTATION]
+    note = (
+        "The decoders are stored with one column per feature, so their rows cannot be read from the hub one "
+        "by one: fetch the whole layers to see what features write."
+    )
+    return replace(parts, layers=layers, warnings=(*told, note))
 
 
 def _listed_parts(folder: Folder, tensors: Tensors, config: Config) -> Parts:

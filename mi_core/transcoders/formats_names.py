@@ -38,6 +38,7 @@ class FileUse:
         use: what it is for.
         layer: which layer, where its name says so.
         here: whether it is on this machine.
+        part: whether it is only what is not the decoder, of a file of whole layers.
     """
 
     file: str
@@ -45,6 +46,7 @@ class FileUse:
     use: Use
     layer: int | None
     here: bool
+    part: bool = False
 
 
 def use_of(file: str) -> Use:

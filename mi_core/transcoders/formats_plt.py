@@ -16,6 +16,10 @@ from mi_core.transcoders.formats_names import PLT
 from mi_core.transcoders.formats_parts import LayerParts, Parts, Tensors, Where
 from mi_core.transcoders.transcoder import Hook
 
+OLD_ORIENTATION = (
+    "The decoders are stored in the old orientation, one column per feature: every look at a feature "
+    "reads the whole decoder of its layer."
+)
 THRESHOLDS = ("activation_function.threshold", "threshold")
 
 
@@ -89,9 +93,4 @@ def plt_checked(
 
 def _notes(layers: dict[int, LayerParts]) -> tuple[str, ...]:
     turned = [layer for layer, part in layers.items() if part.decoder is not None and part.decoder.transposed]
-    if not turned:
-        return ()
-    return (
-        "The decoders are stored in the old orientation, one column per feature: every look at a feature "
-        "reads the whole decoder of its layer.",
-    )
+    return (OLD_ORIENTATION,) if turned else ()

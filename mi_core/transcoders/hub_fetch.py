@@ -4,21 +4,23 @@ What may be fetched is what a transcoder is made of (safetensors, npz, its setti
 pickles and no code. Sizes come from the listing, and the disk is looked at first.
 """
 
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mi_core.errors import InputError, TranscoderError
+from mi_core.errors import InputError
 from mi_core.model.background import watch
 from mi_core.model.hub import counting_bar, hub_errors
 from mi_core.model.hub_cache import folder_of, hub_cache
 from mi_core.model.progress import OnPhase, format_bytes, silent
 from mi_core.transcoders.formats_names import FileUse, Use, file_uses
+from mi_core.transcoders.hub_encoders import check_disk, encoder_is_here, forget_encoder
 from mi_core.transcoders.hub_listing import Listing, keep_listing
 
 
 def uses_here(listing: Listing, path: str = "", cache: Path | None = None) -> tuple[FileUse, ...]:
     """The files of a folder of a repository with what they are for, and which are here.
+
+    A file of whole layers whose inside is known comes twice: as a whole, and as what is not its decoder.
 
     Args:
         listing: what the repository holds.
@@ -27,18 +29,24 @@ def uses_here(listing: Listing, path: str = "", cache: Path | None = None) -> tu
     """
     snapshot = folder_of(cache or hub_cache(), listing.repo) / "snapshots" / listing.commit
     files = {name: size for name, size in listing.files.items() if not path or name.startswith(f"{path}/")}
-    return file_uses(files, {name: (snapshot / name).is_file() for name in files})
+    uses = file_uses(files, {name: (snapshot / name).is_file() for name in files})
+    apart = tuple(
+        FileUse(
+            one.file, listing.encoder_bytes(one.file), "encoder", one.layer,
+            one.here or encoder_is_here(listing, one.file), part=True,
+        )
+        for one in uses if one.file in listing.encoders
+    )  # fmt: skip
+    return (*uses, *apart)
 
 
 def wanted(
     uses: Sequence[FileUse], kinds: Sequence[Use], layers: Sequence[int] | None = None
 ) -> tuple[FileUse, ...]:
     """Files to fetch: those of the kinds and layers asked for that are not here, and the settings."""
-    chosen = [
-        one for one in uses
-        if one.use in kinds and (layers is None or one.layer is None or one.layer in layers)
-    ]  # fmt: skip
-    settings = [one for one in uses if one.use == "settings" and one.bytes < 10**6]
+    asked = [one for one in uses if layers is None or one.layer is None or one.layer in layers]
+    chosen = [one for one in asked if one.use in kinds]
+    settings = [one for one in asked if one.use == "settings" and one.bytes < 10**6]
     return tuple(one for one in [*settings, *chosen] if not one.here)
 
 
@@ -74,24 +82,15 @@ def fetch(
             raise InputError(f"{file[:80]!r} is no file of a transcoder in {listing.repo}")
     total = sum(uses[file].bytes for file in files)
     place.mkdir(parents=True, exist_ok=True)
-    _check_disk(listing.repo, total, place)
+    check_disk(listing.repo, total, place)
     keep_listing(listing)
     before = 0
     for file in files:
         _fetch_one(listing, file, (before, total), place, endpoint, report)
+        forget_encoder(listing, file)
         before += uses[file].bytes
     report("find", 1.0, f"fetched {format_bytes(total)}")
     return folder_of(place, listing.repo) / "snapshots" / listing.commit
-
-
-def _check_disk(repo: str, total: int, place: Path) -> None:
-    free = shutil.disk_usage(place).free
-    if total > free:
-        raise TranscoderError(
-            f"{repo} does not fit on the disk", kind="too_big",
-            why=f"{format_bytes(total)} are to be fetched, {format_bytes(free)} are free at {place}",
-            fix="Choose fewer layers, or set HF_HOME to another disk",
-        )  # fmt: skip
 
 
 def _fetch_one(

@@ -2,7 +2,8 @@
 
 Files that are needed whole (encoders, configs) are only seen when they are in the cache. Decoders and feature
 files can be read row by row from the hub if the user allowed it for this repository (`Listing.by_range`);
-then they are seen too. Nothing is asked for before that.
+then they are seen too. A file of whole layers of which only the encoder was fetched (`hub_encoders`) is seen
+as well; its decoder rows come by range under the same permission. Nothing is asked for before that.
 """
 
 import threading
@@ -13,6 +14,7 @@ from mi_core.errors import TranscoderError
 from mi_core.model.hub_cache import folder_of, hub_cache, snapshots
 from mi_core.transcoders.folder import Folder, LocalFolder, missing_file
 from mi_core.transcoders.formats_names import readable_by_row
+from mi_core.transcoders.hub_encoders import PartFile, encoder_is_here, encoder_pieces
 from mi_core.transcoders.hub_listing import Listing, known_listing
 from mi_core.transcoders.hub_range import RemoteFile
 from mi_core.transcoders.hub_reference import Reference, parse_reference
@@ -65,7 +67,11 @@ class HubFolder:
         return self._files
 
     def _is_seen(self, file: str) -> bool:
-        return self.here(file) or (self.listing.by_range and readable_by_row(file))
+        by_row = self.listing.by_range and readable_by_row(file)
+        return self.here(file) or by_row or encoder_is_here(self.listing, self._in_repo(file))
+
+    def _in_repo(self, file: str) -> str:
+        return str(PurePosixPath(self.reference.path) / file)
 
     def _path(self, file: str) -> Path:
         return self.snapshot / self.reference.path / file
@@ -73,6 +79,10 @@ class HubFolder:
     def here(self, file: str) -> bool:
         """Whether the file is in the cache."""
         return self._path(file).is_file()
+
+    def whole(self, file: str) -> bool:
+        """Whether the file is in the cache, or may be read from the hub where it is not."""
+        return self.here(file) or self.listing.by_range
 
     def open(self, file: str) -> ByteFile:
         """A file's bytes: from the cache, else by range."""
@@ -86,11 +96,15 @@ class HubFolder:
     def _opened(self, file: str) -> ByteFile:
         if self.here(file):
             return LocalFile(self._path(file), file)
-        path = str(PurePosixPath(self.reference.path) / file)
-        return RemoteFile(
+        path = self._in_repo(file)
+        remote = RemoteFile(
             self.reference.repo, self.listing.commit, path, self._files[file],
             name=file, endpoint=self.endpoint, folder=self._ranges,
         )  # fmt: skip
+        if readable_by_row(file):
+            return remote
+        pieces = {span: LocalFile(piece, file) for span, piece in encoder_pieces(self.listing, path).items()}
+        return PartFile(file, self._files[file], pieces, remote if self.listing.by_range else None)
 
     @property
     def version(self) -> str:
@@ -105,7 +119,7 @@ class HubFolder:
             return True
         return any(
             self.here(file) != isinstance(opened, LocalFile) for file, opened in self._open.items()
-        ) or any(self.here(file) and file not in self._files for file in self._listed)
+        ) or any(self._is_seen(file) != (file in self._files) for file in self._listed)
 
     def elsewhere(self, reference: str) -> tuple[Folder, str]:
         """A file in another repository."""

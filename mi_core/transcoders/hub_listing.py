@@ -6,14 +6,17 @@ is here can be opened again without a network. It names one commit: files of two
 
 import json
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from platformdirs import user_data_path
 
 from mi_core.errors import TranscoderError
 from mi_core.model.hub import TIMEOUT_SECONDS, hub_errors
 from mi_core.transcoders.hub_reference import Reference, is_safe
+from mi_core.transcoders.sources import Span
 
 SCHEMA = "lantern/hub-listing"
 _MAX_FILES = 100_000
@@ -31,6 +34,8 @@ class Listing:
         gated: whether its owner must grant access first.
         by_range: whether the user allowed to read single rows from the hub.
         revision: branch, tag or commit that was asked for; None = main.
+        encoders: path of each file of whole layers whose header was read -> all of it but the decoder.
+        entire: path of each such file that can only be fetched whole -> why, a clause.
     """
 
     repo: str
@@ -39,10 +44,16 @@ class Listing:
     gated: bool = False
     by_range: bool = False
     revision: str | None = None
+    encoders: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
+    entire: Mapping[str, str] = field(default_factory=dict)
 
     def answers(self, revision: str | None) -> bool:
         """Whether it is about the version asked for (None = whatever is here)."""
         return revision is None or revision == self.revision or self.commit.startswith(revision)
+
+    def encoder_bytes(self, file: str) -> int:
+        """Size of what is not the decoder, of a file of whole layers."""
+        return sum(length for _, length in self.encoders[file])
 
 
 def ask_listing(reference: Reference, *, endpoint: str | None = None) -> Listing:
@@ -60,7 +71,9 @@ def ask_listing(reference: Reference, *, endpoint: str | None = None) -> Listing
     files = {one.rfilename: int(one.size or 0) for one in info.siblings or () if is_safe(one.rfilename)}
     known = known_listing(reference.repo)
     by_range = known is not None and known.by_range
-    return Listing(reference.repo, str(info.sha), files, bool(info.gated), by_range, reference.revision)
+    listing = Listing(reference.repo, str(info.sha), files, bool(info.gated), by_range, reference.revision)
+    same = known is not None and known.commit == listing.commit
+    return replace(listing, encoders=known.encoders) if known is not None and same else listing
 
 
 def listing_path(repo: str) -> Path:
@@ -78,7 +91,7 @@ def keep_listing(listing: Listing) -> None:
     values = {
         "schema": SCHEMA, "version": 1, "repo": listing.repo, "commit": listing.commit,
         "gated": listing.gated, "by_range": listing.by_range, "revision": listing.revision,
-        "files": listing.files,
+        "files": listing.files, "encoders": dict(listing.encoders), "entire": dict(listing.entire),
     }  # fmt: skip
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,10 +116,25 @@ def known_listing(repo: str) -> Listing | None:
         whole = values["schema"] == SCHEMA and values["repo"] == repo and len(files) <= _MAX_FILES
         commit, gated, by_range = str(values["commit"]), values["gated"] is True, values["by_range"] is True
         revision = values.get("revision")
+        encoders = _spans(values.get("encoders", {}), files)
+        entire = {str(name): str(why) for name, why in values.get("entire", {}).items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     whole = whole and commit.isalnum() and isinstance(revision, str | None)
-    return Listing(repo, commit, files, gated, by_range, revision) if whole else None
+    if not whole:
+        return None
+    return Listing(repo, commit, files, gated, by_range, revision, encoders, entire)
+
+
+def _spans(values: dict[str, Any], files: Mapping[str, int]) -> dict[str, tuple[Span, ...]]:
+    """What was kept of files' insides; what does not fit into its file is left out."""
+    found = {}
+    for name, spans in values.items():
+        parts = tuple((int(first), int(length)) for first, length in spans)
+        size = files.get(name, 0)
+        if parts and all(first >= 0 and length > 0 and first + length <= size for first, length in parts):
+            found[name] = parts
+    return found
 
 
 def allow_ranges(listing: Listing, allowed: bool = True) -> Listing:

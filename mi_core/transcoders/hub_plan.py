@@ -1,5 +1,8 @@
 """What could be fetched of a transcoder on the hub: sizes first, by use and layer.
 
+Of files of whole layers the headers are read with the list of files, so that the size of the encoders alone
+can be told, and they alone be fetched.
+
 A config.yaml may list files of other repositories (Gemma Scope's transcoders are published so). Then the
 settings, a few kilobytes, are fetched with the list, because only they say what else there is.
 """
@@ -13,7 +16,9 @@ from mi_core.errors import InputError
 from mi_core.model.hub_cache import folder_of, hub_cache
 from mi_core.model.progress import OnPhase
 from mi_core.transcoders.formats_names import CONFIG, FileUse, Use
+from mi_core.transcoders.hub_encoders import fetch_encoders
 from mi_core.transcoders.hub_fetch import fetch, uses_here, wanted
+from mi_core.transcoders.hub_inside import look_inside
 from mi_core.transcoders.hub_listing import Listing, allow_ranges, ask_listing, keep_listing, known_listing
 from mi_core.transcoders.hub_reference import Reference, parse_reference
 
@@ -61,6 +66,26 @@ class Plan:
         """How many of them are on this machine."""
         return sum(one.here for one in self.uses)
 
+    @property
+    def entire(self) -> dict[str, str]:
+        """Files of whole layers whose encoders cannot be fetched apart -> why."""
+        return {
+            one.file: part.listing.entire[one.file]
+            for part in self.parts
+            for one in part.uses
+            if one.use == "both" and one.file in part.listing.entire
+        }
+
+    @property
+    def rows_on_hub(self) -> bool:
+        """Whether there is something that could be read row by row from the hub."""
+        apart = {(one.file, one.layer) for one in self.uses if one.part}
+        return any(
+            not one.here and (one.use in ("decoder", "examples") or (one.file, one.layer) in apart)
+            for one in self.uses
+            if not one.part
+        )
+
     def bytes(self, kind: Use, layers: Sequence[int] | None = None, *, missing: bool = False) -> int:
         """Size of the files of a use, in bytes.
 
@@ -79,7 +104,7 @@ class Plan:
 
 
 def ask_plan(reference: Reference, *, cache: Path | None = None, endpoint: str | None = None) -> Plan:
-    """Ask the hub what there is; of its files only a small config.yaml that lists others is fetched.
+    """Ask the hub what there is; of its files only headers, and a small config.yaml that lists others.
 
     Raises:
         ModelError: kind "missing", "gated" or "offline".
@@ -88,13 +113,16 @@ def ask_plan(reference: Reference, *, cache: Path | None = None, endpoint: str |
     listing = ask_listing(reference, endpoint=endpoint)
     keep_listing(listing)
     own = Part(listing, uses_here(listing, reference.path, cache))
-    if _has_weights(own) or _config(reference) not in listing.files:
-        return Plan(reference, (own,))
-    fetch(listing, [_config(reference)], cache=cache, endpoint=endpoint)
-    for other in _listed(reference, listing, cache):
-        keep_listing(ask_listing(other, endpoint=endpoint))
-    plan = known_plan(reference, cache=cache)
-    return plan or Plan(reference, (own,))
+    if not _has_weights(own) and _config(reference) in listing.files:
+        fetch(listing, [_config(reference)], cache=cache, endpoint=endpoint)
+        for other in _listed(reference, listing, cache):
+            keep_listing(ask_listing(other, endpoint=endpoint))
+    plan = known_plan(reference, cache=cache) or Plan(reference, (own,))
+    for part in plan.parts:
+        files = [one.file for one in part.uses if one.use == "both" and not one.here]
+        if files:
+            keep_listing(look_inside(part.listing, files, endpoint=endpoint))
+    return known_plan(reference, cache=cache) or plan
 
 
 def known_plan(reference: Reference, *, cache: Path | None = None) -> Plan | None:
@@ -138,9 +166,10 @@ def _listed(reference: Reference, listing: Listing, cache: Path | None) -> dict[
 
 
 def _only(listing: Listing, files: dict[str, int], cache: Path | None) -> tuple[FileUse, ...]:
-    uses = {one.file: one for one in uses_here(listing, "", cache)}
     return tuple(
-        replace(uses[file], use="both", layer=layer) for file, layer in files.items() if file in uses
+        replace(one, use="encoder" if one.part else "both", layer=files[one.file])
+        for one in uses_here(listing, "", cache)
+        if one.file in files
     )
 
 
@@ -160,9 +189,13 @@ def fetch_plan(
         ModelError: kind "gated", "missing" or "offline".
     """
     for part in plan.parts:
-        files = [one.file for one in wanted(part.uses, kinds, layers)]
+        asked = wanted(part.uses, kinds, layers)
+        files = [one.file for one in asked if not one.part]
+        encoders = [one.file for one in asked if one.part and one.file not in files]
         if files:
             fetch(part.listing, files, on_phase=on_phase, cache=cache, endpoint=endpoint)
+        if encoders:
+            fetch_encoders(part.listing, encoders, on_phase=on_phase, endpoint=endpoint)
 
 
 def allow_rows(plan: Plan, allowed: bool = True) -> None:

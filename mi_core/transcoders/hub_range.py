@@ -7,7 +7,7 @@ time. A server that does not know ranges would send the whole file: its answer i
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -98,19 +98,31 @@ class RemoteFile:
 
     def _ask(self, span: Span) -> bytearray:
         """One request for one stretch."""
+        data = bytearray()
+        for piece in self.stream(span):
+            data += piece
+        return data
+
+    def stream(self, span: Span) -> Iterator[bytes]:
+        """One request for one stretch of any length, as it comes; nothing of it is kept here.
+
+        Raises:
+            TranscoderError, ModelError: as `read`, also after some of it came.
+        """
         from huggingface_hub import hf_hub_url
         from huggingface_hub.utils import build_hf_headers, get_session
 
+        check_spans(self, [span])
         first, length = span
         if not length:
-            return bytearray()
+            return
         url = hf_hub_url(self.repo, self.path, revision=self.commit, endpoint=self.endpoint)
         headers = {
             **build_hf_headers(),
             "Range": f"bytes={first}-{first + length - 1}",
             "Accept-Encoding": "identity",
         }
-        data = bytearray()
+        came = 0
         with (
             hub_errors(self.repo, self.commit, self.endpoint),
             get_session().stream(
@@ -119,13 +131,13 @@ class RemoteFile:
         ):
             self._check(answer.status_code, answer.headers.get("Content-Range", ""), span)
             for piece in answer.iter_bytes():
-                data += piece
-                if len(data) > length:
+                came += len(piece)
+                if came > length:
                     raise cut_off(self.name, "the hub sent more than was asked for")
-        if len(data) != length:
-            raise cut_off(self.name, f"the hub sent {len(data):,} bytes of {length:,}")
+                yield piece
+        if came != length:
+            raise cut_off(self.name, f"the hub sent {came:,} bytes of {length:,}")
         self.fetched_bytes += length
-        return data
 
     def _check(self, status: int, told: str, span: Span) -> None:
         """Refuse an answer that is not this stretch of this file, before its body is read."""

@@ -19,7 +19,8 @@ from mi_core.transcoders.sources import ByteFile, Span, check_spans, cut_off
 from mi_core.transcoders.sources_tensors import Stored, TensorFile
 
 MAX_UNPACKED_BYTES = 4 * 2**30
-_HEADER_BYTES = 1024
+HEADER_BYTES = 1024
+"""What is read of an array to know its shape; some of its numbers may be among it."""
 _LOCAL = struct.Struct("<4s22xHH")  # signature, ..., lengths of name and extra field
 
 
@@ -39,6 +40,19 @@ def open_npz(file: ByteFile) -> TensorFile:
         raise cut_off(file.name, "it is cut off, or not a NumPy archive") from error
 
 
+def is_compressed(file: ByteFile) -> bool:
+    """Whether arrays of an archive can only be had by unpacking them; told from its list of members.
+
+    Raises:
+        TranscoderError: kind "corrupt".
+    """
+    try:
+        with zipfile.ZipFile(_Seekable(file)) as archive:
+            return any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
+    except (zipfile.BadZipFile, EOFError, struct.error, NotImplementedError) as error:
+        raise cut_off(file.name, "it is cut off, or not a NumPy archive") from error
+
+
 def _key(member: zipfile.ZipInfo) -> str:
     return member.filename.removesuffix(".npy")
 
@@ -50,7 +64,7 @@ def _stored(file: ByteFile, member: zipfile.ZipInfo) -> Stored:
     if signature != b"PK\x03\x04":
         raise zipfile.BadZipFile(member.filename)
     first = member.header_offset + _LOCAL.size + name + extra
-    head = io.BytesIO(bytes(file.read([(first, min(_HEADER_BYTES, file.size - first))])[0]))
+    head = io.BytesIO(bytes(file.read([(first, min(HEADER_BYTES, file.size - first))])[0]))
     stored = _layout(head, member.filename, file.name)
     place = Stored(stored.shape, stored.dtype, first + head.tell(), stored.by_column)
     if place.first + place.bytes != first + member.file_size:

@@ -28,6 +28,7 @@ _FETCHED: dict[Use, str] = {
     "decoder": "decoders",
     "examples": "examples",
 }
+_APART = "encoders alone: all of each layer's file but its decoder"
 
 
 def draw_hub(name: str) -> None:
@@ -55,7 +56,8 @@ def draw_hub(name: str) -> None:
 
 def _draw_question(name: str) -> None:
     st.caption(
-        "This asks huggingface.co for the list of its files and their sizes. No weights are downloaded."
+        "This asks huggingface.co for the list of its files and their sizes, and reads the headers of files "
+        "that hold whole layers, to know how much the encoders alone are. No weights are downloaded."
     )
     if not st.button("Ask for its size", key="feature_hub_ask", icon=":material/travel_explore:"):
         return
@@ -76,12 +78,24 @@ def _draw_sizes(plan: Plan) -> None:
         if files:
             here = sum(one.bytes for one in files if one.here)
             size = format_bytes(plan.bytes(use))
-            rows.append(
-                f"| {USES[use]} ({len(files)}) | {size} | {format_bytes(here) if here else 'nothing'} |"
-            )
+            label = _APART if all(one.part for one in files) else USES[use]
+            rows.append(f"| {label} ({len(files)}) | {size} | {format_bytes(here) if here else 'nothing'} |")
     st.markdown("\n".join(rows))
     gated = " Its owner must grant access first." if plan.listing.gated else ""
     st.caption(f"Commit {code(plan.listing.commit[:12])}.{gated}")
+    _draw_entire(plan)
+
+
+def _draw_entire(plan: Plan) -> None:
+    """Why encoders of some files cannot be fetched alone; one line per reason."""
+    reasons = plan.entire
+    for why in dict.fromkeys(reasons.values()):
+        files = [file for file, reason in reasons.items() if reason == why]
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        st.caption(
+            f"{code(files[0], 100)}{more} can only be fetched whole, encoder and decoder together: "
+            f"{plain(why)}."
+        )
 
 
 def _draw_fetch(plan: Plan) -> None:
@@ -113,8 +127,7 @@ def _draw_fetch(plan: Plan) -> None:
 
 def _draw_rows(plan: Plan) -> None:
     """Permission to read single rows; only where files can be read by row."""
-    decoders = [one for one in plan.uses if one.use in ("decoder", "examples") and not one.here]
-    if not decoders:
+    if not plan.rows_on_hub:
         return
     allowed = plan.listing.by_range
     st.caption(

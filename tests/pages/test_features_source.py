@@ -5,8 +5,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from streamlit.testing.v1 import AppTest
 
+from mi_core.model.progress import format_bytes
 from mi_core.transcoders import TranscoderCheckInputs, transcoder_check
 from pages.shared.session import default_spec, hub
 from tests.pages.conftest import assert_sound, settle, texts
@@ -102,6 +105,42 @@ def test_from_the_hub_sizes_first_then_what_is_asked_for(
     assert "Only the encoders are here" in texts(session)
     assert "fit not measured" in texts(session)
     assert not any("W_dec" in line for line in far.asked)
+    session.button(key="feature_hub_rows").click().run()
+    settle(session, "feature_source")
+    assert "Decoder rows come from the hub one by one" in texts(session)
+    assert_sound(session)
+
+
+def test_encoders_of_whole_layers_are_offered_alone_with_the_smaller_size(
+    frame: Callable[..., AppTest], far: RangeHub, tmp_path: Path
+) -> None:
+    """A PLT of Atlas' width: each file holds encoder and decoder; one of them stays whole, and it is said."""
+    for layer in range(3):
+        tensors = {"W_enc": torch.randn(400, 128), "W_dec": torch.randn(400, 128), "b_enc": torch.zeros(400)}
+        save_file({**tensors, "b_dec": torch.zeros(128)}, tmp_path / f"layer_{layer}.safetensors")
+    save_file({"W_enc": torch.zeros(4, 128)}, tmp_path / "layer_2.safetensors")
+    config = "feature_input_hook: mlp.hook_in\nfeature_output_hook: mlp.hook_out\n"
+    far.repos["org/plt"] = {path.name: path.read_bytes() for path in tmp_path.glob("layer_*")}
+    far.repos["org/plt"]["config.yaml"] = config.encode()
+    size = len(far.repos["org/plt"]["layer_0.safetensors"])
+    session = opened(frame, ft_tc="org/plt")
+    session.button(key="feature_hub_ask").click()
+    session.run()
+    assert far.sent < 2000
+    assert "encoders alone: all of each layer's file but its decoder (2)" in texts(session)
+    assert "layer_2.safetensors` can only be fetched whole" in texts(session)
+    assert "it names no W\\_dec" in texts(session)
+    session.text_input(key="feature_hub_layers").set_value("1").run()
+    assert format_bytes(size - 400 * 128 * 4) in session.button(key="feature_hub_fetch_encoder").label
+    assert format_bytes(size) in session.button(key="feature_hub_fetch_both").label
+    far.sent = 0
+    session.button(key="feature_hub_fetch_encoder").click().run()
+    if "_run_feature_fetch" in session.session_state:
+        settle(session, "feature_fetch")
+    session.run()
+    settle(session, "feature_source")
+    assert far.sent == size - 400 * 128 * 4 + len(config)
+    assert "Only the encoders are here" in texts(session)
     session.button(key="feature_hub_rows").click().run()
     settle(session, "feature_source")
     assert "Decoder rows come from the hub one by one" in texts(session)
