@@ -18,7 +18,8 @@ Spec = dict[str, Any]
 Record = dict[str, Any]
 
 AROUND = 56  # screen height of the value axis
-ROOM = 0.17  # of the axis beyond the longest bar, for its number
+ROOM = 0.17  # of the axis beyond the longest bar, for its number of up to LETTERS
+LETTERS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +116,10 @@ def _reach(items: Sequence[Bar], marks: Sequence[tuple[float, str]]) -> tuple[fl
     ]
     finite = [0.0, *(end for end in ends if math.isfinite(end))]
     low, high = min(finite), max(finite)
+    longest = max((len(number(item.value)) for item in items if item.value < 0), default=0)
     room = ROOM * (high - low) or 1.0
-    return (low - room if low < 0 else 0.0), (high + room if high > 0 or low == 0 else 0.0)
+    left = room * max(1.0, longest / LETTERS)  # on that side the names begin where the axis ends
+    return (low - left if low < 0 else 0.0), (high + room if high > 0 or low == 0 else 0.0)
 
 
 def _record(index: int, slot: int, item: Bar, low: float, high: float) -> Record:
