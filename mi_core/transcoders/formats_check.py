@@ -22,7 +22,7 @@ from mi_core.tokens import tokenize
 from mi_core.transcoders.encode import fit, masked_positions
 from mi_core.transcoders.formats_check_result import WRONG, TranscoderCheckInputs, TranscoderCheckResult
 from mi_core.transcoders.formats_parts import FileSource
-from mi_core.transcoders.sizes import memory_needed
+from mi_core.transcoders.sizes import lacking_decoders, memory_needed
 from mi_core.transcoders.store import load_transcoder
 from mi_core.transcoders.transcoder import Transcoder
 
@@ -83,7 +83,18 @@ def _why_not(transcoder: Transcoder) -> tuple[str, ...]:
             "Decoder rows come from the hub one by one. How well the transcoder fits needs thousands of "
             "them, so it was not measured: fetch the decoders to see it.",
         )
+    lacking = lacking_decoders(transcoder)
+    if lacking:
+        return (
+            f"Of {len(lacking)} of {len(transcoder.layers)} layers only the encoders are here "
+            f"({_some(lacking)}), so how well the transcoder fits was not measured: fetch their decoders to "
+            "see it.",
+        )
     return ()
+
+
+def _some(layers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, layers[:12])) + (" and more" if len(layers) > 12 else "")
 
 
 def _result(

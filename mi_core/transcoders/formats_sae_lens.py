@@ -37,7 +37,7 @@ def sae_lens_parts(folder: Folder, tensors: Tensors, config: Config) -> Parts:
     layers: dict[int, LayerParts] = {}
     hooks: set[tuple[Any, Any]] = set()
     told = Config(SAE_LENS_CONFIG)
-    for file in sorted(file for file in folder.files if PurePosixPath(file).name == SAE_LENS_CONFIG):
+    for file in _configs(folder):
         cfg = _flat(read_object(folder, file))
         reads, writes = _hooks(cfg, file)
         layer = _layer(cfg, reads, file)
@@ -55,6 +55,19 @@ def sae_lens_parts(folder: Folder, tensors: Tensors, config: Config) -> Parts:
         )
     merged = Config(told.file, config.model_name or told.model_name, "", told.reads, told.writes)
     return plt_checked("SAELens", tensors, merged, dict(sorted(layers.items())))
+
+
+def _configs(folder: Folder) -> list[str]:
+    """The configs to read; of a repository those whose weights were fetched, unless none were."""
+    configs = sorted(file for file in folder.files if PurePosixPath(file).name == SAE_LENS_CONFIG)
+    fetched = [file for file in configs if _weights(folder, file)] if folder.repo else []
+    return fetched or configs
+
+
+def _weights(folder: Folder, config: str) -> str | None:
+    """The weights beside a config."""
+    beside = (str(PurePosixPath(config).with_name(name)) for name in SAE_LENS)
+    return next((file for file in beside if file in folder.files), None)
 
 
 def _flat(cfg: dict[str, Any]) -> dict[str, Any]:
@@ -86,10 +99,7 @@ def _layer(cfg: dict[str, Any], reads: NamedHook, file: str) -> int:
 
 
 def _parts(folder: Folder, tensors: Tensors, cfg: dict[str, Any], file: str) -> LayerParts:
-    weights = next(
-        (str(path) for name in SAE_LENS if str(path := PurePosixPath(file).with_name(name)) in folder.files),
-        None,
-    )
+    weights = _weights(folder, file)
     if weights is None:
         raise TranscoderError(
             f"{folder.name} is incomplete", kind="missing", why=f"there is no {SAE_LENS[0]} beside {file}"

@@ -12,6 +12,7 @@ from mi_core.model.model import LoadedModel
 from mi_core.tokens import TokenizedPrompt, prompt_warnings
 from mi_core.transcoders.corpus_density import densities
 from mi_core.transcoders.encode import ActiveFeatures, read_values
+from mi_core.transcoders.sizes import lacking_decoders
 from mi_core.transcoders.transcoder import Transcoder
 
 AGAIN = 64
@@ -111,8 +112,8 @@ def listing_warnings(
         )
     if not judged(transcoder):
         yield (
-            "The decoders of this transcoder are not on this machine: its features can be listed, but "
-            "its reconstruction cannot be judged."
+            "The decoders of this transcoder are not on this machine, or not all of them: its features can "
+            "be listed, but its reconstruction cannot be judged."
         )
     if listed < len(active):
         yield (
@@ -131,7 +132,7 @@ def listing_warnings(
 
 def judged(transcoder: Transcoder) -> bool:
     """Whether the thousands of decoder rows that a prompt needs can be read; not over the network."""
-    return transcoder.has_decoder and transcoder.local
+    return transcoder.has_decoder and transcoder.local and not lacking_decoders(transcoder)
 
 
 def _begins_special(model: LoadedModel, prompt: TokenizedPrompt) -> bool:

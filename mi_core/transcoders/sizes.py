@@ -85,6 +85,13 @@ def decoder_bytes_of(parts: Parts, tensors: Tensors) -> int:
     return sum(tensors.of(one).stored(one.key).bytes for one in decoders)
 
 
+def lacking_decoders(transcoder: Transcoder) -> tuple[int, ...]:
+    """Source layers of which only the encoder is here, so that no whole reconstruction can be made."""
+    source = transcoder.source
+    layers = source.parts.layers if isinstance(source, FileSource) else {}
+    return tuple(sorted(layer for layer, part in layers.items() if part.decoder is None))
+
+
 def decoders_are_here(parts: Parts, folder: Folder) -> bool:
     """Whether all decoders can be read without a network."""
     decoders = [part.decoder for part in parts.layers.values() if part.decoder is not None]

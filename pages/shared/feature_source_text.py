@@ -23,7 +23,9 @@ shown per layer: 0 = everything is explained, 1 = no better than the mean; above
 wrong model* in red.
 
 **From the hub** nothing is asked unless you press a button: first the list of files with sizes, then what you
-choose: encoders (what is active), decoders (what is written), layers. Instead of fetching decoders, the rows
-of single features can be read by HTTP range (117 KiB of 26.5 GiB for one feature of Gemma's CLT); what was
-read stays on disk.
+choose: encoders (what is active), decoders (what is written), layers. Where one file holds a whole layer
+(PLT, Gemma Scope, SAELens), its header is read with the list, and the encoder is fetched as a part of it; a
+compressed archive, or a server that sends only whole files, leaves only the whole. Instead of fetching
+decoders, the rows of single features can be read by HTTP range (117 KiB of 26.5 GiB for one feature of
+Gemma's CLT); what was read stays on disk.
 """

@@ -14,8 +14,10 @@ import torch
 from mi_core.engine import build_model
 from mi_core.errors import InputError
 from mi_core.transcoders import (
+    FeaturesOnPromptInputs,
     TranscoderCheckInputs,
     TranscoderCheckResult,
+    features_on_prompt,
     load_transcoder,
     transcoder_check,
 )
@@ -155,6 +157,20 @@ def test_without_decoders_the_fit_is_not_measured_and_that_is_said(tmp_path: Pat
     assert result.worst is None
     assert result.checks == ()
     assert "Only the encoders are here" in result.warnings[0]
+
+
+def test_with_some_of_the_decoders_what_is_active_is_still_seen(tmp_path: Path) -> None:
+    model = build_model(hf_model("llama"), word_tokenizer())
+    write_clt(numbers(X, clt=True), tmp_path)
+    whole = features_on_prompt(model, FeaturesOnPromptInputs(PROMPT, str(tmp_path)))
+    (tmp_path / "W_dec_1.safetensors").unlink()
+    result = transcoder_check(model, TranscoderCheckInputs(PROMPT, str(tmp_path)))
+    assert not result.has_fit
+    assert "Of 1 of 4 layers only the encoders are here (1)" in result.warnings[-1]
+    listed = features_on_prompt(model, FeaturesOnPromptInputs(PROMPT, str(tmp_path)))
+    np.testing.assert_array_equal(listed.activation, whole.activation)
+    assert any("or not all of them" in warning for warning in listed.warnings)
+    assert len(load_transcoder(model, str(tmp_path)).rows(0, torch.tensor([1]))[0]) == 4
 
 
 def test_layers_to_which_missing_layers_write_are_not_judged(tmp_path: Path) -> None:

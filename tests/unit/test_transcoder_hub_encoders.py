@@ -177,6 +177,20 @@ def test_a_layer_of_a_plt_takes_half_of_its_file(hub: RangeHub, tmp_path: Path) 
     assert hub.sent == width * 4
 
 
+@pytest.mark.parametrize("write", FORMATS)
+def test_one_layer_of_any_format_is_browsed_alone(write: Writer, hub: RangeHub, tmp_path: Path) -> None:
+    folder, _ = write(tmp_path / "published")
+    publish(hub, folder)
+    plan = plan_of(hub)
+    hub.sent = 0
+    fetch_plan(plan, ("encoder",), (LAYER,), endpoint=hub.address)
+    settings = sum(one.bytes for one in plan.uses if one.use == "settings" and one.layer in (None, LAYER))
+    assert hub.sent == plan.bytes("encoder", (LAYER,)) + settings
+    transcoder = opened(hub)
+    assert transcoder.layers == (LAYER,)
+    assert torch.equal(transcoder.encoder(LAYER).W_enc, whole(folder).encoder(LAYER).W_enc)
+
+
 # --- the numbers are those of the whole ---
 
 
@@ -249,6 +263,21 @@ def plan_without_network() -> Plan:
     plan = known_plan(parse_reference(NAME))
     assert plan is not None
     return plan
+
+
+def test_configs_whose_weights_were_not_fetched_are_left_out(hub: RangeHub, tmp_path: Path) -> None:
+    """SAELens has a config per layer; a download that was stopped has them all, and some weights."""
+    folder, _ = _sae_lens(tmp_path / "published")
+    publish(hub, folder)
+    plan = plan_of(hub)
+    fetch_plan(plan, (), endpoint=hub.address)
+    with pytest.raises(TranscoderError, match="is incomplete"):
+        opened(hub)
+    fetch_plan(plan, ("encoder",), (1,), endpoint=hub.address)
+    assert opened(hub).layers == (1,)
+    next(folder.rglob("sae_weights.safetensors")).unlink()
+    with pytest.raises(TranscoderError, match="is incomplete"):  # in a folder of one's own it is a mistake
+        whole(folder)
 
 
 @pytest.mark.parametrize("size", [1, 7, 333, 1000])
