@@ -68,12 +68,12 @@ class Plan:
 
     @property
     def entire(self) -> dict[str, str]:
-        """Files of whole layers whose encoders cannot be fetched apart -> why."""
+        """Files of whole layers that are not here and whose encoders cannot be fetched apart -> why."""
         return {
             one.file: part.listing.entire[one.file]
             for part in self.parts
             for one in part.uses
-            if one.use == "both" and one.file in part.listing.entire
+            if one.use == "both" and not one.here and one.file in part.listing.entire
         }
 
     @property

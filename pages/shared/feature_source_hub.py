@@ -49,6 +49,7 @@ def draw_hub(name: str) -> None:
             _draw_question(name)
             return
         _draw_sizes(plan)
+        _draw_entire(plan, name)
         if not _following():
             _draw_fetch(plan)
             _draw_rows(plan)
@@ -59,8 +60,11 @@ def _draw_question(name: str) -> None:
         "This asks huggingface.co for the list of its files and their sizes, and reads the headers of files "
         "that hold whole layers, to know how much the encoders alone are. No weights are downloaded."
     )
-    if not st.button("Ask for its size", key="feature_hub_ask", icon=":material/travel_explore:"):
-        return
+    if st.button("Ask for its size", key="feature_hub_ask", icon=":material/travel_explore:"):
+        _ask(name)
+
+
+def _ask(name: str) -> None:
     try:
         with st.spinner("Asking Hugging Face"):
             ask_plan(parse_reference(name))
@@ -83,11 +87,10 @@ def _draw_sizes(plan: Plan) -> None:
     st.markdown("\n".join(rows))
     gated = " Its owner must grant access first." if plan.listing.gated else ""
     st.caption(f"Commit {code(plan.listing.commit[:12])}.{gated}")
-    _draw_entire(plan)
 
 
-def _draw_entire(plan: Plan) -> None:
-    """Why encoders of some files cannot be fetched alone; one line per reason."""
+def _draw_entire(plan: Plan, name: str) -> None:
+    """Why encoders of some files cannot be fetched alone, one line per reason; it may be different later."""
     reasons = plan.entire
     for why in dict.fromkeys(reasons.values()):
         files = [file for file, reason in reasons.items() if reason == why]
@@ -96,6 +99,8 @@ def _draw_entire(plan: Plan) -> None:
             f"{code(files[0], 100)}{more} can only be fetched whole, encoder and decoder together: "
             f"{plain(why)}."
         )
+    if reasons and st.button("Ask again", key="feature_hub_again", icon=":material/refresh:"):
+        _ask(name)
 
 
 def _draw_fetch(plan: Plan) -> None:

@@ -124,7 +124,13 @@ def test_encoders_of_whole_layers_are_offered_alone_with_the_smaller_size(
     far.repos["org/plt"]["config.yaml"] = config.encode()
     size = len(far.repos["org/plt"]["layer_0.safetensors"])
     session = opened(frame, ft_tc="org/plt")
+    far.ranges = "ignored"
     session.button(key="feature_hub_ask").click()
+    session.run()
+    assert "encoder and decoder together: the server sends only whole files." in texts(session)
+    assert not [button for button in session.button if button.key == "feature_hub_fetch_encoder"]
+    far.ranges, far.sent = "right", 0
+    session.button(key="feature_hub_again").click()
     session.run()
     assert far.sent < 2000
     assert "encoders alone: all of each layer's file but its decoder (2)" in texts(session)

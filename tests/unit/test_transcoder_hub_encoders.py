@@ -357,10 +357,13 @@ def test_a_server_without_ranges_gives_one_sentence(hub: RangeHub, tmp_path: Pat
     plan = plan_of(hub)
     assert plan.bytes("encoder") == 0
     assert set(plan.entire.values()) == {"the server sends only whole files"}
-    fetch_plan(plan, ("both",), endpoint=hub.address)
+    fetch_plan(plan, ("both",), (0,), endpoint=hub.address)
     assert opened(hub).local
+    assert len(plan_without_network().entire) == 3
     hub.ranges = "right"  # it may learn it: asking again looks again, at what is not here
-    assert plan_of(hub).entire == {}
+    again = plan_of(hub)
+    assert again.entire == {}
+    assert [one.layer for one in again.uses if one.part] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(("how", "why"), [
