@@ -1,4 +1,4 @@
-"""Figures of attribution graphs: captions say n, unit and zero, files are written, tables have the numbers."""
+"""Figures of attribution graphs: captions say n, unit and zero, files are written, tables have numbers."""
 
 from functools import cache
 
