@@ -258,6 +258,7 @@ def main(options: Options) -> None:
             if label not in ("note", "peak_mib"):
                 peak, note = f"{record['peak_mib']:,.0f} MiB", record.get("note", "")
                 lines.append(f"| {label} | {1000 * value:,.1f} ms | {peak} | {note} |")
+    lines += ["", "The peak of the large part is that of making its files and its random model."]
     text = report.heading("Transcoders", where) + "\n\n" + "\n".join(lines)
     sys.stdout.write(f"\n{text}\n")
     if options.publish:
