@@ -217,7 +217,7 @@ LOOKS: tuple[Example, ...] = (
         "A word chosen early",
         "Where must features be pushed to turn Madrid into Rome?",
         "Features picked from the Italian sentence replace Spain's: the push works at an earlier token than "
-        "the one where the word is written, and random features do nothing.",
+        "the one where the word is written, and random features do next to nothing.",
         "features",
         values=_planning(PRESETS["rome"]),
     ),

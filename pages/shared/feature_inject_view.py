@@ -109,7 +109,7 @@ def _draw_table(result: InjectResult) -> None:
     frame, top = before_after_table(result), top_table(result)
     with st.container(border=True, key="inject_table"):
         st.markdown("**Before and after, at the last token**")
-        left, right = st.columns([7, 5])
+        left, right = st.columns([8, 5])
         left.dataframe(written(frame, frame.columns[2:5]), hide_index=True, alt="Target before and after")
         right.dataframe(_ranked(top), hide_index=True, alt="Top tokens before and after")
         st.caption(
