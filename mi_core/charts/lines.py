@@ -280,7 +280,7 @@ def _line_channel(series: Sequence[Line]) -> Spec:
         "title": None,
         "labelExpr": pick_expression(names),
         # Vega decides while the width still is that of the whole figure.
-        "columns": {"expr": f"width < 260 ? {narrow} : width < 430 ? {middle} : {wide}"},
+        "columns": {"expr": f"width < 400 ? {narrow} : width < 430 ? {middle} : {wide}"},
         "symbolOpacity": 1,
     }
     return name_channel("line", scale={"domain": _keys(series)}, legend=legend)
