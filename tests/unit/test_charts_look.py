@@ -211,6 +211,13 @@ def test_twelve_lines_look_different() -> None:
     assert len(set(dash[:6])) == len(set(shape[:6])) == 6
 
 
+def test_long_names_stand_under_each_other_on_a_phone() -> None:
+    long, short = ("random rotations: mean and range", "random features: mean and range"), ("a", "b")
+    for names, columns in ((long, 1), (short, 2)):
+        spec = lines([Line(name, (0, 1), (0.0, 1.0)) for name in names], x_title="x", y_title="y")
+        assert f"width < 400 ? {columns} :" in str(spec)
+
+
 def test_the_legend_names_every_line_even_in_a_paper_column() -> None:
     names = [f"·token number {i}" for i in range(9)]
     spec = lines([Line(name, [0, 1], [i, i]) for i, name in enumerate(names)], x_title="L", y_title="y")
