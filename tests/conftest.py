@@ -30,12 +30,9 @@ jaxtyping.install_import_hook(modules_with_shapes(), "beartype.beartype")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What one process of several runs together: a file, which shares its models; all browser tests, which
-    share a server and would only wait for each other.
-    """
+    """Where several processes run the tests, a file stays in one of them: its tests share their models."""
     for item in items:
-        browser = item.get_closest_marker("browser") is not None
-        item.add_marker(pytest.mark.xdist_group("browser" if browser else item.path.as_posix()))
+        item.add_marker(pytest.mark.xdist_group(item.path.as_posix()))
 
 
 def is_local(address: object) -> bool:
