@@ -1,13 +1,14 @@
 """The frame as a test drives it, and the models that the tests load."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from mi_core.model.spec import ModelSpec
+from pages.shared.jobs import SERVER
 from pages.shared.session import default_spec, hub
 from tests.disk import save_model
 
@@ -25,6 +26,15 @@ def load(spec: ModelSpec) -> None:
 @pytest.fixture(scope="session")
 def _atlas() -> None:
     load(default_spec())
+
+
+@pytest.fixture(autouse=True)
+def _nothing_runs_on() -> Iterator[None]:
+    """Cancels what a test leaves behind, for which the next one would wait: its session never disconnects."""
+    yield
+    for job in hub().worker._all_live():
+        if SERVER not in job.waiters:
+            job.cancel()
 
 
 @pytest.fixture

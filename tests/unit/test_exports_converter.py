@@ -155,10 +155,12 @@ def test_the_worker_ends_when_its_parent_closes_the_pipe() -> None:
 
 
 def test_close_leaves_no_process_and_no_thread() -> None:
+    before = set(threading.enumerate())  # other tests of this process may have a converter with a timer
     mine = Converter()
     mine.png(SQUARE.format(n=5), 1.0)
     process = mine._process
     assert process is not None
     mine.close()
     assert process.poll() is not None
-    assert not [t for t in threading.enumerate() if isinstance(t, threading.Timer) and t.is_alive()]
+    mine_now = set(threading.enumerate()) - before
+    assert not [t for t in mine_now if isinstance(t, threading.Timer) and t.is_alive()]
