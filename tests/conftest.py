@@ -35,6 +35,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(item.path.as_posix()))
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """The name of a parameter in a test's name: bytes by their length only.
+
+    Packed bytes may hold the time at which they were packed, and processes that run the suite together must
+    agree on the names of its tests.
+    """
+    return f"{len(val)}bytes" if isinstance(val, bytes) else None
+
+
 def is_local(address: object) -> bool:
     """Whether a socket address stays on this machine."""
     if not isinstance(address, tuple):

@@ -1,5 +1,6 @@
-"""The two guards of tests/conftest.py do guard."""
+"""What tests/conftest.py promises: its guards guard, and every process gives a test the same name."""
 
+import gzip
 import socket
 
 import jaxtyping
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from mi_core.engine.attention import softmax
+from tests.conftest import pytest_make_parametrize_id
 
 
 def test_a_wrong_shape_fails() -> None:
@@ -22,3 +24,9 @@ def test_a_connection_elsewhere_fails() -> None:
 def test_a_connection_on_this_machine_works() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as connection:
         connection.connect(server.getsockname())
+
+
+def test_packed_bytes_have_the_same_name_at_any_time() -> None:
+    names = {pytest_make_parametrize_id(gzip.compress(b"{}", mtime=second)) for second in (1, 2**30)}
+    assert names == {"22bytes"}
+    assert pytest_make_parametrize_id("text") is None, "pytest names the others"

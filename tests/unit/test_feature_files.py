@@ -59,7 +59,7 @@ def others(**changed: Any) -> dict[str, Any]:
 
 
 def packed(values: Any) -> bytes:
-    body = gzip.compress(json.dumps(values).encode())
+    body = gzip.compress(json.dumps(values).encode(), mtime=0)
     return len(body).to_bytes(4, "little") + body
 
 
