@@ -27,7 +27,8 @@ from mi_core.transcoders.folder import LocalFolder
 from mi_core.transcoders.formats import open_folder, understand
 from mi_core.transcoders.sizes import decoder_bytes_of, memory_needed, memory_of
 from tests.tiny import hf_model, tiny
-from tests.transcoder_files import D, F, numbers, write_clt
+from tests.transcoder_files import write_clt
+from tests.transcoder_numbers import D, F, numbers
 from tests.words import word_tokenizer
 
 X = np.random.default_rng(1).normal(size=(4, 6, D))

@@ -20,10 +20,6 @@ from mi_core.transcoders.formats import open_folder, understand
 from mi_core.transcoders.formats_hooks import parse_hook
 from tests.tiny import tiny
 from tests.transcoder_files import (
-    D,
-    F,
-    Numbers,
-    numbers,
     plt_tensors,
     write_clt,
     write_gemma_scope,
@@ -32,6 +28,7 @@ from tests.transcoder_files import (
     write_sae_lens,
     write_yaml,
 )
+from tests.transcoder_numbers import D, F, Numbers, numbers
 
 X = np.random.default_rng(1).normal(size=(4, 6, D))
 

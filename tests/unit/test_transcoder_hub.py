@@ -23,7 +23,8 @@ from mi_core.transcoders.hub_reference import is_reference, parse_reference
 from mi_core.transcoders.transcoder import Transcoder
 from tests.range_hub import COMMIT, RangeHub, serve
 from tests.tiny import tiny
-from tests.transcoder_files import D, Numbers, numbers, write_clt, write_gemma_scope
+from tests.transcoder_files import write_clt, write_gemma_scope
+from tests.transcoder_numbers import D, Numbers, numbers
 
 X = np.random.default_rng(1).normal(size=(4, 6, D))
 NAME = "org/clt"

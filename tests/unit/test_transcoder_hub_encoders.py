@@ -25,10 +25,6 @@ from mi_core.transcoders.transcoder import Transcoder
 from tests.range_hub import RangeHub, serve
 from tests.tiny import tiny, tokens
 from tests.transcoder_files import (
-    D,
-    F,
-    Numbers,
-    numbers,
     write_gemma_scope,
     write_gemma_scope_2,
     write_gemma_scope_2_clt,
@@ -36,6 +32,7 @@ from tests.transcoder_files import (
     write_sae_lens,
     write_yaml,
 )
+from tests.transcoder_numbers import D, F, Numbers, numbers
 
 X = np.random.default_rng(1).normal(size=(4, 6, D))
 DECODER = F * D * 4
@@ -79,8 +76,8 @@ def _gemma_scope_2(folder: Path) -> tuple[Path, Numbers]:
 
 
 def _gemma_scope_2_clt(folder: Path) -> tuple[Path, Numbers]:
-    n = numbers(X, clt=True, jump=True)
-    return write_gemma_scope_2_clt(n, folder, whole=True), n
+    n = numbers(X, clt=True, jump=True, unused=True)
+    return write_gemma_scope_2_clt(n, folder), n
 
 
 Writer = Callable[[Path], tuple[Path, Numbers]]
@@ -397,7 +394,7 @@ def test_a_gated_repository_says_so_and_its_sizes_stay(hub: RangeHub, tmp_path: 
 
 def test_a_compressed_archive_stays_whole(hub: RangeHub, tmp_path: Path) -> None:
     n = numbers(X, clt=False, jump=True)
-    files = publish(hub, write_gemma_scope(n, tmp_path / "published", how="compressed"))
+    files = publish(hub, write_gemma_scope(n, tmp_path / "published", compressed=True))
     plan = plan_of(hub)
     assert plan.bytes("encoder") == 0
     assert set(plan.entire.values()) == {"its arrays are compressed"}
