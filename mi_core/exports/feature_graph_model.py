@@ -11,12 +11,14 @@ from mi_core.charts.text import legible, number
 from mi_core.exports.analysis_figure import analysis_figure
 from mi_core.exports.captions import model_sentence, quoted
 from mi_core.exports.figure import Figure
+from mi_core.transcoders.graph_removals_target import SUM
 
 if TYPE_CHECKING:
     from mi_core.transcoders.graph_heads import HeadLoadingsResult
     from mi_core.transcoders.graph_removals import GraphEffectsResult
 
 REFERENCES = ("ameisen2025circuit",)
+NAME_LENGTH, LISTED = 28, 5  # characters of a target's name on an axis; logits that a caption lists
 LOADINGS_READING = (
     "An edge between two tokens goes through attention. Left: the part of the edge that each head brings "
     "to the target's token, counted at the last head on the way. Right: the same edge, counted at the "
@@ -26,7 +28,8 @@ LOADINGS_READING = (
 )
 EFFECTS_READING = (
     "Each point is a node that is taken away in the real model. Across: the change of the target that the "
-    "graph predicts, over all paths from the node. Up: the change that the model shows. On the line the "
+    "graph predicts, over all paths from the node. Up: the change that the model shows. Both are edited "
+    "minus baseline, in logits: below zero, the node had pushed the target up. On the line the "
     "graph tells the truth; far from it, attention, norms or features that were not active answer in ways "
     "that no graph of this prompt contains."
 )
@@ -82,28 +85,50 @@ def effects_figure(result: "GraphEffectsResult") -> Figure:
         for name, predicted, actual in zip(result.inputs.nodes, result.predicted, result.actual, strict=True)
     ]
     frozen = "attention frozen" if result.inputs.freeze == "attention" else "nothing frozen"
+    on, article = _cut(result.target_name), "the " if result.inputs.effect_on == SUM else ""
     return analysis_figure(
         result,
         analysis="graph_effects",
-        title="Predicted against actual effect of every shown node",
+        title=f"Predicted against actual effect of every shown node on {article}{on}",
         spec=scatter(
-            points, x_title="predicted by the graph", y_title="in the model", unit=result.unit, diagonal=True,
-            notes=_notes(result),
+            points, x_title=f"predicted change of {on}", y_title=f"actual change of {on}", unit=result.unit,
+            diagonal=True, notes=_notes(result),
         ),
-        view={"figure": "effects", "freeze": result.inputs.freeze},
+        view={"figure": "effects", "freeze": result.inputs.freeze, "effect_on": result.inputs.effect_on},
         caption=(
-            f"Change of the logit of {legible(result.target_name)} when a node is taken away (edited \u2212 "
-            f"baseline), predicted by the graph and measured with {frozen}, on "
+            f"Change of {_target(result)} when a node is taken away (edited \u2212 baseline, in logits), "
+            f"predicted by the graph and measured with {frozen}, on "
             f"{quoted(result.inputs.prompt)}; n = {len(points)} nodes of 1 prompt; 0 = no effect. "
             f"{'; '.join(_notes(result))}. {model_sentence(result.provenance)}"
         ).strip(),
         how_to_read=EFFECTS_READING,
-        description=f"Scatter of predicted against actual effects. {'; '.join(_notes(result))}.",
+        description=f"Scatter of predicted against actual effects on {on}. {'; '.join(_notes(result))}.",
         frame=result.to_frame,
         references=REFERENCES,
         function="graph_effects",
         arrays=("predicted", "actual"),
     )  # fmt: skip
+
+
+def _cut(name: str) -> str:
+    """A target's name, short enough for an axis."""
+    shown = legible(name)
+    return shown if len(shown) <= NAME_LENGTH else shown[: NAME_LENGTH - 1] + "\u2026"
+
+
+def _target(result: "GraphEffectsResult") -> str:
+    """What changes, in words; of a weighted sum the largest weights are told."""
+    name = legible(result.target_name)
+    if result.inputs.effect_on != SUM:
+        difference = result.inputs.distractor is not None or "-" in result.inputs.effect_on
+        return f"the logit difference {name}" if difference else f"the logit of {name} (minus the mean logit)"
+    order = np.argsort(-result.logit_weights, kind="stable")
+    largest = [
+        f"{number(float(result.logit_weights[index]))} {legible(result.logit_names[index])}"
+        for index in order[:LISTED]
+    ]
+    more = f" + {len(order) - LISTED} more" if len(order) > LISTED else ""
+    return f"the {name} ({' + '.join(largest)}{more}; weights as in the graph)"
 
 
 def _group(name: str) -> str:

@@ -10,8 +10,10 @@ along its own edges, as long as it stays active (its activation is its pre-activ
 Actual: the model runs with s's writes subtracted (from the MLP outputs of every layer that it writes to, or
 from the embedding), and the logit is read. Nothing is frozen, or attention patterns are. What the graph
 leaves out shows as distance from the diagonal: thresholds, features that wake up, errors that answer, norms
-that rescale, attention that moves. Effects are edited minus baseline, in logits before the softcap, of the
-first logit node: minus the vocabulary's mean, or a difference of two logits.
+that rescale, attention that moves. Effects are edited minus baseline, in logits before the softcap, of what
+`effect_on` names: a logit node (minus the vocabulary's mean, or a difference of two logits), the difference
+of two logit nodes, or the sum of all with the graph's weights (`graph_removals_target`). "logit" above is
+then that weighted sum of the logits' rows, and the same weighted sum of logits is read in the model.
 Source: Ameisen et al. 2025, "validating the replacement model's local mechanisms"; the scatter is ours.
 
 Cost: the graph, and one row of a forward pass per node (one more layer of attention patterns where frozen).
@@ -35,8 +37,9 @@ from mi_core.provenance import Provenance
 from mi_core.transcoders.graph_checks import sum_limit
 from mi_core.transcoders.graph_names import FEATURE, LOGIT
 from mi_core.transcoders.graph_parts import GraphParts, uncapped
-from mi_core.transcoders.graph_places import Place, find_place, places, reading, writing
+from mi_core.transcoders.graph_places import Place, find_place, places, writing
 from mi_core.transcoders.graph_removals_result import Freeze, GraphEffectsInputs, GraphEffectsResult
+from mi_core.transcoders.graph_removals_target import EffectTarget, effect_target
 from mi_core.transcoders.graph_result import GraphResult
 from mi_core.transcoders.graph_run import attribution_graph, prepare
 
@@ -58,7 +61,7 @@ def graph_effects(
         on_step: told of nodes; may raise `Cancelled`: the rest stays NaN.
 
     Raises:
-        InputError: a name is no node of this graph, or is a logit.
+        InputError: a name is no node of this graph, or is a logit; the graph does not explain `effect_on`.
         TranscoderError, SiteMissing, ModelError, OutOfMemory: see `attribution_graph`.
     """
     started = time.perf_counter()
@@ -67,33 +70,40 @@ def graph_effects(
     removed = [find_place(known, name) for name in inputs.nodes]
     if any(place.kind == "logit" for place in removed):
         raise InputError("A logit cannot be removed", fix="Choose features, errors or tokens")
-    predicted, direct = predicted_effects(graph, [place.index for place in removed])
-    actual, cancelled = _actual(model, made.parts, removed, inputs.freeze, on_step)
+    target = effect_target(graph, inputs.effect_on)
+    predicted, direct = predicted_effects(graph, [place.index for place in removed], target)
+    actual, cancelled = _actual(model, made.parts, removed, target, inputs.freeze, on_step)
     result = GraphEffectsResult(
         inputs=inputs,
         provenance=Provenance.of(model, seed=None),
-        target_name=graph.target_names[0],
+        target_name=target.label,
         predicted=predicted,
         direct=direct,
         actual=actual,
+        logit_names=graph.target_names,
+        logit_weights=target.weights,
         warnings=graph.warnings,
         cancelled=cancelled,
     )
-    check = _held(made.parts, removed, direct, model.dtype)
-    return replace(result, checks=(check,), seconds=time.perf_counter() - started)
+    checks = (
+        _sum_rule(graph, made.parts, target, model.dtype),
+        _held(made.parts, removed, target, direct, model.dtype),
+    )
+    return replace(result, checks=checks, seconds=time.perf_counter() - started)
 
 
 def predicted_effects(
-    graph: GraphResult, removed: Sequence[int]
+    graph: GraphResult, removed: Sequence[int], target: EffectTarget | None = None
 ) -> tuple[Float[np.ndarray, " node"], Float[np.ndarray, " node"]]:
     """What the graph says of removing nodes, one at a time: (along all paths, along the edge alone).
 
     Args:
         graph: an attribution graph.
         removed: indices of nodes.
+        target: what changes; None = the first logit.
 
     Returns:
-        Changes of the first logit.
+        Changes of the target.
     """
     # change[u, k]: relative change of node u when the k-th node is removed.
     change = np.zeros((graph.n_nodes, len(removed)))
@@ -106,19 +116,27 @@ def predicted_effects(
         nodes = graph.row_node[rows]
         answer = graph.edges[rows].astype(np.float64) @ change / graph.node_activation[nodes, None]
         change[nodes] = np.where(fixed[nodes], change[nodes], answer)
-    logit = graph.edges[int(np.flatnonzero(graph.node_kind[graph.row_node] == LOGIT)[0])].astype(np.float64)
+    logit = _row(graph, target or effect_target(graph))
     return logit @ change, -logit[list(removed)]
+
+
+def _row(graph: GraphResult, target: EffectTarget) -> Float[np.ndarray, " node"]:
+    """The target's edges: the weighted sum of the logits' rows."""
+    logits = graph.node_kind[graph.row_node] == LOGIT
+    return target.weights @ graph.edges[logits].astype(np.float64)
 
 
 def _actual(
     model: LoadedModel,
     parts: GraphParts,
     removed: Sequence[Place],
+    target: EffectTarget,
     freeze: Freeze,
     on_step: Callable[[Step[GraphEffectsResult]], None] | None,
 ) -> tuple[Float[np.ndarray, " node"], bool]:
     """(effects by running the model, whether it was stopped)."""
-    found, baseline = np.full(len(removed), np.nan), float(parts.logit_value[0])
+    found = np.full(len(removed), np.nan)
+    baseline = float(target.weights @ parts.logit_value.cpu().double().numpy())
     held = _patterns(model, parts) if freeze == "attention" else []
     for start in range(0, len(removed), ROWS_AT_ONCE):
         try:
@@ -131,14 +149,20 @@ def _actual(
         edits = [*held, *_removals(model, parts, part)]
         logits = run(model, tokens, edits=edits, last=1).logits[:, -1]
         for index, row in enumerate(logits):
-            found[start + index] = _read(model, parts, row) - baseline
+            found[start + index] = _read(model, parts, target, row) - baseline
     return found, False
 
 
-def _read(model: LoadedModel, parts: GraphParts, logits: Float[Tensor, " d_vocab"]) -> float:
-    """The first logit node's value in a run."""
-    wide, ids = uncapped(model, logits.float() if logits.dtype.itemsize < 4 else logits), parts.targets[0].ids
-    return float(wide[ids[0]] - (wide[ids[1]] if len(ids) == 2 else wide.mean()))
+def _read(
+    model: LoadedModel, parts: GraphParts, target: EffectTarget, logits: Float[Tensor, " d_vocab"]
+) -> float:
+    """The target's value in a run: the weighted sum of what the logit nodes stand for."""
+    wide = uncapped(model, logits.float() if logits.dtype.itemsize < 4 else logits)
+    found = 0.0
+    for weight, node in zip(target.weights.tolist(), parts.targets, strict=True):
+        other = wide[node.ids[1]] if len(node.ids) == 2 else wide.mean()
+        found += weight * float(wide[node.ids[0]] - other)
+    return found
 
 
 def _patterns(model: LoadedModel, parts: GraphParts) -> list[Edit]:
@@ -165,19 +189,36 @@ def _removals(model: LoadedModel, parts: GraphParts, removed: Sequence[Place]) -
     return edits
 
 
+def _sum_rule(graph: GraphResult, parts: GraphParts, target: EffectTarget, dtype: torch.dtype) -> Check:
+    """The target's edges and remainder add up to its value in the model."""
+    row, remainder = _row(graph, target), float(target.weights @ graph.remainder[-graph.n_targets :])
+    value = float(target.weights @ parts.logit_value.cpu().double().numpy())
+    off = abs(value - float(row.sum()) - remainder)
+    limit = sum_limit(dtype, float(np.abs(row).sum()) + abs(remainder))
+    return Check(
+        "edges + remainder = the value of what effects are read on",
+        off <= limit,
+        f"{float(row.sum()):.6g} + {remainder:.6g} = {value:.6g} to {off:.1e} (limit {limit:.0e}).",
+    )
+
+
 def _held(
-    parts: GraphParts, removed: Sequence[Place], direct: Float[np.ndarray, " node"], dtype: torch.dtype
+    parts: GraphParts,
+    removed: Sequence[Place],
+    target: EffectTarget,
+    direct: Float[np.ndarray, " node"],
+    dtype: torch.dtype,
 ) -> Check:
-    """Pushed forward with everything held, removals change the logit by exactly minus their edges."""
-    some = removed[:CHECKED_NODES]
-    worst, target = 0.0, reading(parts, Place("", "logit", parts.first_logit, 0, 0))
+    """Pushed forward with everything held, removals change the target by exactly minus their edges."""
+    some, reads = removed[:CHECKED_NODES], parts.logit_read
+    worst, read = 0.0, torch.from_numpy(target.weights).to(reads) @ reads
     for index, place in enumerate(some):
         deltas, embed = writing(parts, place)
-        moved = parts.frozen.push(deltas, embed).final[0, -1] if deltas or embed is not None else target * 0
-        worst = max(worst, abs(-float(moved @ target) - float(direct[index])))
+        moved = parts.frozen.push(deltas, embed).final[0, -1] if deltas or embed is not None else read * 0
+        worst = max(worst, abs(-float(moved @ read) - float(direct[index])))
     limit = sum_limit(dtype, float(np.abs(direct).max(initial=0.0)))
     return Check(
-        "with everything held, removing a node changes the logit by minus its edge",
+        "with everything held, removing a node changes the target by minus its edge",
         worst <= limit,
         f"{len(some)} nodes pushed forward; largest difference {worst:.1e} (limit {limit:.0e}).",
     )

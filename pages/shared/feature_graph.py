@@ -8,6 +8,7 @@ import streamlit as st
 
 from mi_core.errors import InputError
 from pages.shared.boundary import show_error
+from pages.shared.feature_graph_effects import draw_effects
 from pages.shared.feature_graph_fields import (
     EDGE_SHARE,
     MOST_ROWS,
@@ -18,7 +19,7 @@ from pages.shared.feature_graph_fields import (
     TOKENS,
 )
 from pages.shared.feature_graph_files import draw_files, imported_graph
-from pages.shared.feature_graph_mine import draw_effects, draw_subgraph
+from pages.shared.feature_graph_mine import draw_subgraph
 from pages.shared.feature_graph_state import view_of
 from pages.shared.feature_graph_view import draw_graph, draw_node, draw_numbers
 from pages.shared.feature_graph_words import feature_labels

@@ -8,6 +8,7 @@ from typing import Any
 from mi_core.errors import InputError
 from mi_core.transcoders.graph_groups import format_groups, parse_groups
 from mi_core.transcoders.graph_names import format_nodes, parse_nodes
+from mi_core.transcoders.graph_removals_target import check_effect_on
 from pages.shared import link
 
 TARGETS = {
@@ -21,7 +22,7 @@ FREEZES = {"nothing": "Nothing frozen", "attention": "Attention frozen"}
 TARGET, TOKENS, ROWS = "graph_target", "graph_tokens", "graph_rows"
 NODE_SHARE, EDGE_SHARE = "graph_node_share", "graph_edge_share"
 NODE, EDGE, PINS, GROUPS = "graph_node", "graph_edge", "graph_pins", "graph_groups"
-TEST, FREEZE = "graph_test", "graph_freeze"
+TEST, FREEZE, EFFECT_ON = "graph_test", "graph_freeze", "graph_effect_on"
 MOST_ROWS = 20_000
 MAX_TEXT = 8_000
 
@@ -51,6 +52,11 @@ def _one_edge(raw: str) -> str:
     return edge_text(*(_one_node(part) for part in raw.split(">", 1))) if ">" in raw else _one_node("")
 
 
+def _effect_on(raw: str) -> str:
+    check_effect_on(raw)
+    return raw
+
+
 def edge_text(source: str, target: str) -> str:
     """An edge in a link."""
     return f"{source}>{target}"
@@ -68,4 +74,5 @@ FIELDS = [
     _checked(GROUPS, "gr_groups", "", lambda raw: format_groups(parse_groups(raw))),
     link.flag(TEST, "gr_test"),
     link.choice(FREEZE, "gr_freeze", "nothing", FREEZES),
+    _checked(EFFECT_ON, "gr_on", "", _effect_on),
 ]

@@ -1,15 +1,14 @@
-"""The user's own subgraph with its live scores, and the test of the graph against the real model."""
+"""The user's own subgraph with its live scores."""
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from mi_core.transcoders.graph_names import LOGIT, MAX_NAMES, node_label, node_name
+from mi_core.transcoders.graph_names import LOGIT, node_label, node_name
 from pages.shared.boundary import show_error
-from pages.shared.feature_graph_fields import FREEZE, FREEZES, TEST
 from pages.shared.feature_graph_state import (
     PROBLEM,
     choose_node,
@@ -20,18 +19,12 @@ from pages.shared.feature_graph_state import (
     pinned_nodes,
 )
 from pages.shared.feature_graph_text import GRAPH_FORMULA
-from pages.shared.features_page import FeaturesAsked
 from pages.shared.figure_card import figure_card
-from pages.shared.instant import draw_warnings, instant, pass_seconds
 from pages.shared.text import code, plain
 
 if TYPE_CHECKING:
     from mi_core.charts.feature_graph import GraphView
-    from mi_core.model.model import LoadedModel
-    from mi_core.transcoders.graph_inputs import GraphInputs
-    from mi_core.transcoders.graph_removals import GraphEffectsInputs, GraphEffectsResult
     from mi_core.transcoders.graph_result import GraphResult
-    from mi_core.transcoders.graph_scores import Pruned
 
 
 def draw_subgraph(result: GraphResult, view: GraphView) -> None:
@@ -114,63 +107,3 @@ def _draw_groups(result: GraphResult, view: GraphView) -> None:
 def _called(result: GraphResult, node: int, view: GraphView) -> str:
     label = view.labels.get(node, "")
     return node_label(result, node) + (f" \u201c{label}\u201d" if label else "")
-
-
-# --- the test ---
-
-
-def draw_effects(result: GraphResult, pruned: Pruned, asked: FeaturesAsked, inputs: GraphInputs) -> None:
-    """Predicted against actual effects of every shown node, when asked for."""
-    st.subheader("Does the model agree?")
-    with st.container(horizontal=True, gap="medium", vertical_alignment="center", key="graph_test_row"):
-        st.toggle(
-            "Take every shown node away in the real model", key=TEST,
-            help="One changed pass per node; the graph's prediction is compared with what the model does.",
-        )  # fmt: skip
-        if st.session_state[TEST]:
-            st.segmented_control(
-                "In the real model", list(FREEZES), format_func=FREEZES.__getitem__, key=FREEZE, required=True
-            )
-    about = asked.asked.about
-    if not st.session_state[TEST] or about is None:
-        return
-    names = tuple(node_name(result, node) for node in _tested(result, pruned))
-    if len(names) > MAX_NAMES:
-        st.info(f"More than {MAX_NAMES:,} nodes are shown; prune the graph first.", icon=":material/tune:")
-        return
-    effects: GraphEffectsResult | None = instant(
-        "graph_effects", _effects_inputs(inputs, names), _run_effects, "Test of the graph",
-        about=about, seconds=pass_seconds(asked.asked, passes=float(len(names))),
-    )  # fmt: skip
-    if effects is None:
-        return
-    from mi_core.exports.feature_graph_model import effects_figure
-
-    def choose(cell: dict[str, Any]) -> None:
-        index = cell.get("index")
-        if isinstance(index, int) and 0 <= index < len(names):
-            choose_node(result, _tested(result, pruned)[index])
-
-    draw_warnings(effects)
-    figure_card("graph_effects_card", effects_figure(effects), on_cell=choose, formula=GRAPH_FORMULA)
-
-
-def _tested(result: GraphResult, pruned: Pruned) -> list[int]:
-    """Every shown node that can be taken away."""
-    import numpy as np
-
-    return np.flatnonzero(pruned.nodes & (result.node_kind != LOGIT)).tolist()
-
-
-def _effects_inputs(inputs: GraphInputs, names: tuple[str, ...]) -> GraphEffectsInputs:
-    from mi_core.transcoders.graph_removals import GraphEffectsInputs
-
-    same = {field.name: getattr(inputs, field.name) for field in fields(inputs)}
-    return GraphEffectsInputs(**same, nodes=names, freeze=st.session_state[FREEZE])
-
-
-def _run_effects(model: LoadedModel, inputs: GraphEffectsInputs, *, on_step: Any) -> GraphEffectsResult:
-    """Runs on the worker thread."""
-    from mi_core.transcoders.graph_removals import graph_effects
-
-    return graph_effects(model, inputs, on_step=on_step)

@@ -27,6 +27,26 @@ $$
 Method: {AMEISEN}; {DUNEFSKY}.
 """
 
+EFFECTS_FORMULA = rf"""
+$$
+\text{{change}}_s = -1
+\qquad
+\text{{change}}_t = \frac{{1}}{{a_t}} \sum_u A[t, u] \, \text{{change}}_u
+\qquad
+\text{{predicted}} = \sum_k w_k \sum_u A[k, u] \, \text{{change}}_u
+$$
+
+- $s$: the node that is taken away; $t$: features above it, which answer along their own edges
+- $k$: logits of the graph; $w_k$: 1 for the chosen token; 1 and $-1$ for a difference; in the weighted sum
+  what each counts in the graph, its probability
+- actual: the model runs without what $s$ writes, and the same sum of its logits is read
+- effects are edited minus baseline
+- logits before the softcap, each minus the vocabulary's mean, which cancels in a difference
+- nothing frozen, or all attention patterns held at those of this prompt
+
+Method: {AMEISEN}.
+"""
+
 GRAPH_METHOD = f"""
 **Question.** Which features, at which tokens, made the model say this, and by which way?
 
@@ -41,6 +61,11 @@ checked in every row.
 
 **Your own subgraph.** Pin nodes, group those that mean the same, and read the two scores: how much of the
 output your nodes explain when every other feature counts as error.
+
+**Does the model agree?** Every shown node is taken away in the real model, one at a time, and what the
+graph predicts stands against what happens. Both are read on the same target: any token that the graph
+explains, the difference of two of them, the weighted sum of all, or the logit difference that the graph
+was made for. Effects are edited minus baseline, in logits.
 
 **Limits.** Attention is taken as given: why a head attends where it does is not in the graph; the head
 loadings of an edge say only which heads carry it. Errors are what the transcoder misses, and a graph with

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from mi_core.transcoders.graph_groups import connections
 from mi_core.transcoders.graph_inputs import GraphInputs
 from mi_core.transcoders.graph_names import FEATURE, node_name
+from mi_core.transcoders.graph_removals import graph_effects
 from mi_core.transcoders.graph_result import GraphResult
 from mi_core.transcoders.graph_run import attribution_graph
 from mi_core.transcoders.graph_scores import prune, scores, subgraph_scores
@@ -34,6 +35,7 @@ GOOD = {
     "gr_groups": "a capital:L5F102@7;%3Cb%3E:T@3",
     "gr_test": "1",
     "gr_freeze": "attention",
+    "gr_on": "Y345-12",
 }
 
 
@@ -49,7 +51,7 @@ def test_every_choice_survives_its_link() -> None:
     [
         ("gr_node", "L5F102"), ("gr_node", "T@1,T@2"), ("gr_edge", "T@1"), ("gr_edge", "T@1>"),
         ("gr_pins", "<script>"), ("gr_groups", "x:<script>"), ("gr_pins", "T@1," * 5000), ("gr_nodes", "2"),
-        ("gr_rows", "0"),
+        ("gr_rows", "0"), ("gr_on", "345"), ("gr_on", "L5F102@7"),
     ],
 )  # fmt: skip
 def test_a_bad_value_in_a_link_is_told_and_left_out(key: str, raw: str) -> None:
@@ -171,6 +173,52 @@ def test_the_difference_of_two_answers_is_one_node(frame: Callable[..., AppTest]
     assert result.n_targets == 1
     assert result.unexpanded > 0
     assert metrics(session)["Not expanded"] == f"{result.unexpanded:,}"
+
+
+def test_effects_are_read_on_any_target_of_the_graph(frame: Callable[..., AppTest]) -> None:
+    asked = {"gr_t": "tokens", "gr_tokens": "Paris, Rome", "gr_rows": "16", "gr_nodes": "0.3", "gr_test": "1"}
+    session = opened(frame, **asked)
+    settle(session, "graph_effects")
+    result, menu = result_of(session), session.selectbox(key="graph_effect_on")
+    second, difference = f"Y{result.target_ids[1][0]}", "-".join(
+        ("Y" if not index else "") + str(ids[0]) for index, ids in enumerate(result.target_ids)
+    )  # fmt: skip
+    assert menu.options == [
+        "\u00b7Paris", "\u00b7Rome", "weighted sum of 2 logits", "\u00b7Paris - \u00b7Rome",
+    ]  # fmt: skip
+    assert "gr_on" not in session.query_params
+    model = hub().resident(default_spec())
+    assert model is not None
+    found = {}
+    for on in ("", second, "sum", difference):
+        session.selectbox(key="graph_effect_on").set_value(on).run()
+        settle(session, "graph_effects")
+        assert_sound(session)
+        effects = session.session_state["_run_graph_effects"].result
+        again = graph_effects(model, effects.inputs)
+        assert effects.inputs.effect_on == on
+        assert session.query_params.get("gr_on", "") == on
+        points = charts(session)[-1]["points"]
+        assert [point["y"] for point in points] == pytest.approx(again.actual.tolist(), abs=1e-4)
+        assert [point["x"] for point in points] == pytest.approx(again.predicted.tolist(), abs=1e-4)
+        found[on] = again
+    np.testing.assert_allclose(found[difference].actual, found[""].actual - found[second].actual, atol=1e-4)
+    assert "Change of the logit difference \u00b7Paris - \u00b7Rome" in said(session)
+
+
+def test_one_target_needs_no_menu_and_a_strange_one_is_told(frame: Callable[..., AppTest]) -> None:
+    asked = {"gr_rows": "8", "gr_nodes": "0.2", "gr_t": "difference", "target": " Paris", "vs": " Rome"}
+    session = opened(frame, gr_test="1", **asked)
+    settle(session, "graph_effects")
+    assert_sound(session)
+    assert "graph_effect_on" not in [box.key for box in session.selectbox]
+    assert "Change of the logit difference" in said(session)
+    session = opened(frame, gr_test="1", gr_on="Y1", **asked)
+    assert "Y1 is not explained by this graph" in said(session)
+    session.selectbox(key="graph_effect_on").set_value("").run()
+    settle(session, "graph_effects")
+    assert_sound(session)
+    assert "Change of the logit difference" in said(session)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """Figures of attribution graphs: captions say n, unit and zero, files are written, tables have numbers."""
 
+import runpy
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,8 @@ from mi_core.exports.feature_graph import graph_figure, node_figure, subgraph_fi
 from mi_core.exports.feature_graph_model import effects_figure, loadings_figure
 from mi_core.exports.figure import Figure
 from mi_core.exports.references import BIBTEX
+from mi_core.exports.tables import result_json
+from mi_core.transcoders import GraphInputs, attribution_graph, graph_effects
 from mi_core.transcoders.graph_heads import HeadLoadingsInputs, HeadLoadingsResult
 from mi_core.transcoders.graph_removals import GraphEffectsInputs, GraphEffectsResult
 from mi_core.transcoders.graph_scores import prune, scores, subgraph_scores
@@ -23,7 +28,8 @@ LOADINGS = HeadLoadingsResult(
 )  # fmt: skip
 EFFECTS = GraphEffectsResult(
     GraphEffectsInputs("The <b>", nodes=("L0F4@0", "L0E@1", "T@0")), None, "\u00b7Paris",
-    np.array([-1.0, 0.5, -2.0]), np.array([-1.0, 0.5, 0.0]), np.array([-0.9, 0.25, np.nan]), cancelled=True,
+    np.array([-1.0, 0.5, -2.0]), np.array([-1.0, 0.5, 0.0]), np.array([-0.9, 0.25, np.nan]),
+    ("\u00b7Paris", "\u00b7Rome"), np.array([1.0, 0.0]), cancelled=True,
 )  # fmt: skip
 
 
@@ -92,4 +98,65 @@ def test_effects_are_points_and_what_was_not_run_is_told() -> None:
     points = figure.spec["datasets"]["points"]
     assert [(point["x"], point["y"]) for point in points] == [(-1.0, -0.9), (0.5, 0.25)]
     assert "n = 2 of 3, stopped early" in figure.caption
-    assert "edited \u2212 baseline" in figure.caption
+    assert "edited \u2212 baseline, in logits" in figure.caption
+    assert "logit of \u00b7Paris (minus the mean logit)" in figure.caption
+
+
+def drawn_for(on: str, name: str, weights: list[float], **graph: str) -> Figure:
+    inputs = replace(EFFECTS.inputs, effect_on=on, **graph)
+    return effects_figure(replace(EFFECTS, inputs=inputs, target_name=name, logit_weights=np.array(weights)))
+
+
+@pytest.mark.parametrize(
+    ("on", "name", "weights", "told"),
+    [
+        ("Y6", "\u00b7Rome", [0.0, 1.0], "the logit of \u00b7Rome (minus the mean logit)"),
+        ("Y5-6", "\u00b7Paris - \u00b7Rome", [1.0, -1.0], "the logit difference \u00b7Paris - \u00b7Rome"),
+        (
+            "sum", "weighted sum of 2 logits", [0.2, 0.7],
+            "the weighted sum of 2 logits (0.7 \u00b7Rome + 0.2 \u00b7Paris; weights as in the graph)",
+        ),
+    ],
+)  # fmt: skip
+def test_the_target_of_effects_stands_in_title_axes_and_caption(
+    on: str, name: str, weights: list[float], told: str
+) -> None:
+    figure = drawn_for(on, name, weights)
+    assert f"Change of {told} when a node is taken away" in figure.caption
+    assert figure.title.endswith(f"on the {name}" if on == "sum" else f"on {name}")
+    assert name in figure.description
+    drawn = str(figure.spec)
+    assert f"predicted change of {name} [logits]" in drawn
+    assert f"actual change of {name} [logits]" in drawn
+    assert set(figure.frame()["target"]) == {name}
+
+
+def test_a_difference_that_the_graph_was_made_for_is_called_one() -> None:
+    name = "\u00b7Paris - \u00b7Rome"
+    figure = drawn_for("", name, [1.0, 0.0], answer=" Paris", distractor=" Rome")
+    assert f"the logit difference {name}" in figure.caption
+
+
+def test_a_targets_long_name_is_cut_on_axes_and_whole_in_the_caption() -> None:
+    name = "\u00b7" + "x" * 60
+    figure = drawn_for("", name, [1.0, 0.0])
+    assert name in figure.caption
+    assert name not in str(figure.spec)
+
+
+@pytest.mark.parametrize("on", ["second", "sum"])
+def test_the_recipe_makes_effects_on_any_target_again(on: str, tmp_path: Path) -> None:
+    from mi_core import ModelSpec, load_model
+
+    model = load_model(ModelSpec("atlas"))
+    prompt, targets = "The Louvre Museum is located in the city of", (" Paris", " Rome")
+    graph = attribution_graph(model, GraphInputs(prompt, targets=targets, rows=4))
+    inputs = GraphEffectsInputs(
+        prompt, nodes=("T@3", "L2E@5"), targets=targets, rows=4,
+        effect_on=f"Y{graph.target_ids[1][0]}" if on == "second" else on,
+    )  # fmt: skip
+    figure = effects_figure(graph_effects(model, inputs))
+    assert inputs.effect_on in figure.recipe
+    (tmp_path / "data.json").write_bytes(result_json(figure))
+    (tmp_path / "recipe.py").write_text(figure.recipe, encoding="utf-8")
+    runpy.run_path(str(tmp_path / "recipe.py"))
