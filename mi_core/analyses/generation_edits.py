@@ -7,7 +7,7 @@ Source of the vector: Turner et al., "Steering Language Models With Activation E
 from last tokens. Cost: one pass per text, remembered with the model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,6 +23,7 @@ from mi_core.analyses.interventions import (
     reference_of,
 )
 from mi_core.engine import Edit, observe
+from mi_core.engine.generate import EditsSoFar
 from mi_core.engine.generate_edits import by_position, pinned_to_prompt
 from mi_core.errors import InputError
 from mi_core.model.model import LoadedModel
@@ -37,11 +38,17 @@ class LiveEdits:
         edits: as `generate` takes them.
         layer: the layer that is steered; None without steering.
         warnings: what has to be known about them.
+        growing: makes, for one text, further edits that depend on what is written; see `generate`.
     """
 
     edits: list[Edit]
     layer: int | None
     warnings: tuple[str, ...]
+    growing: Callable[[], EditsSoFar] | None = None
+
+    def of_text(self) -> EditsSoFar | None:
+        """The edits that depend on the text, for a text that begins now."""
+        return None if self.growing is None else self.growing()
 
 
 def generation_edits(model: LoadedModel, ids: Sequence[int], inputs: GenerationInputs) -> LiveEdits:

@@ -99,7 +99,7 @@ def continue_both(
     cancelled = False
     try:
         for seed in inputs.used_seeds:
-            pairs.append(_pair(model, prompt.ids, inputs, live.edits, seed, report))
+            pairs.append(_pair(model, prompt.ids, inputs, live, seed, report))
             report.finished += 2 * inputs.steps
             report.partial = _result(model, inputs, prompt, live, pairs)
     except Cancelled:
@@ -144,7 +144,7 @@ def _pair(
     model: LoadedModel,
     ids: Sequence[int],
     inputs: GenerationInputs,
-    edits: Sequence[Edit],
+    live: LiveEdits,
     seed: int,
     report: _Report,
 ) -> _Pair:
@@ -154,14 +154,15 @@ def _pair(
         "stop": None if inputs.stop_at_end else (),
     }
     texts = []
-    for offset, own in ((0, ()), (inputs.steps, edits)):
-        text = generate(model, ids, edits=own, where=inputs.where, on_token=report.after(offset), **settings)
+    for offset, own, more in ((0, (), None), (inputs.steps, live.edits, live.of_text())):
+        told = report.after(offset)
+        text = generate(model, ids, edits=own, where=inputs.where, on_token=told, growing=more, **settings)
         if text.stopped == "cancelled":
             raise Cancelled
         texts.append(text)
     default, edited = texts
-    plain = _read(model, ids, default.ids, (), inputs)
-    kl = kl_by_step(plain, _read(model, ids, default.ids, edits, inputs))
+    plain = _read(model, ids, default.ids, LiveEdits([], None, ()), inputs)
+    kl = kl_by_step(plain, _read(model, ids, default.ids, live, inputs))
     chosen = plain[range(len(default.ids)), list(default.ids)].numpy()
     error = float(np.abs(chosen - default.log_probabilities).max())
     span = float(torch.where(plain.isfinite(), plain, torch.zeros_like(plain)).abs().max())
@@ -172,13 +173,14 @@ def _read(
     model: LoadedModel,
     ids: Sequence[int],
     continuation: Sequence[int],
-    edits: Sequence[Edit],
+    live: LiveEdits,
     inputs: GenerationInputs,
 ) -> Float[Tensor, "step d_vocab"]:
     """Log-probabilities for every token of a continuation that is given, in one whole pass; float64."""
-    tokens = [*ids, *continuation[:-1]]
-    live = live_edits(model, edits, inputs.where, len(ids), len(tokens))
-    logits = run(model, torch.tensor([tokens]), edits=live, last=len(continuation)).logits[0]
+    tokens, more = [*ids, *continuation[:-1]], live.of_text()
+    acting = live_edits(model, live.edits, inputs.where, len(ids), len(tokens))
+    acting += [] if more is None else more(tokens)
+    logits = run(model, torch.tensor([tokens]), edits=acting, last=len(continuation)).logits[0]
     return logits.to("cpu", torch.float64).log_softmax(-1)
 
 
@@ -262,6 +264,6 @@ def _checks(model: LoadedModel, live: LiveEdits, pairs: Sequence[_Pair]) -> Iter
         f"largest deviation {error:.1e} nats; rounding of {str(model.dtype).removeprefix('torch.')} "
         f"explains {rounding:.1e}",
     )
-    if not live.edits:
+    if not live.edits and live.growing is None:
         same = all(pair.default.ids == pair.edited.ids for pair in pairs)
         yield Check("without edits both texts are the same", same, "compared token by token")

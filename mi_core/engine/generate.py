@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mi_core.engine.edits import Edit
+from mi_core.engine.edits import Edit, normalise
 from mi_core.engine.generate_cache import Growing, why_not_cached
 from mi_core.engine.generate_edits import Where, live_edits
 from mi_core.engine.run import check_tokens, context_limit, run
@@ -27,6 +27,9 @@ Stopped = Literal["steps", "eos", "cancelled"]
 Method = Literal["cached", "full"]
 OnToken = Callable[[int, int], None]
 """Called with (number of new tokens, id of the newest); may raise `Cancelled`."""
+EditsSoFar = Callable[[Sequence[int]], Sequence[Edit]]
+"""Called with the whole text so far before its newest tokens are read: the edits that act in a pass over it,
+with explicit positions. What was given for earlier tokens must come again: a cache has read them already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ def generate(
     stop: Sequence[int] | None = None,
     keep_logits: bool = False,
     cache: bool = True,
+    growing: EditsSoFar | None = None,
 ) -> Generated:
     """Continue a prompt, with edits live at every step.
 
@@ -107,6 +111,7 @@ def generate(
         stop: tokens that end the text; None = the model's own end-of-text tokens, () = none.
         keep_logits: keep the logits of every step (after edits, before sampling).
         cache: False takes a whole pass per step, for comparison.
+        growing: further edits, those that depend on the text that is written; they act after `edits`.
 
     Raises:
         InputError: no tokens, ids outside the vocabulary, or more than the model's context holds.
@@ -118,7 +123,7 @@ def generate(
     _check_room(model, n_prompt, steps)
     live_edits(model, edits, where, n_prompt, n_prompt + 1)  # refuses before anything is computed
     reason = why_not_cached(model, n_prompt + steps - 1) if cache else "a whole pass per step was asked for"
-    reader = _Reader(model, list(edits), where, n_prompt, cached=not reason)
+    reader = _Reader(model, list(edits), where, n_prompt, growing, cached=not reason)
     choose = Chooser(sampling or Sampling())
     ends = set(end_tokens(model) if stop is None else stop)
     ids: list[int] = []
@@ -201,9 +206,16 @@ class _Reader:
     """Gives the logits after each token, from a cache or from whole passes."""
 
     def __init__(
-        self, model: LoadedModel, edits: list[Edit], where: Where, n_prompt: int, *, cached: bool
+        self,
+        model: LoadedModel,
+        edits: list[Edit],
+        where: Where,
+        n_prompt: int,
+        more: EditsSoFar | None,
+        *,
+        cached: bool,
     ) -> None:
-        self._model, self._edits, self._n_prompt = model, edits, n_prompt
+        self._model, self._edits, self._n_prompt, self._more = model, edits, n_prompt, more
         self._where: Where = where
         self._growing = Growing(model) if cached else None
         self._tokens: list[int] = []
@@ -215,6 +227,10 @@ class _Reader:
         """Read more tokens; the logits after the last of them, float64 on the CPU."""
         self._tokens += tokens
         live = live_edits(self._model, self._edits, self._where, self._n_prompt, len(self._tokens))
+        if self._more is not None:
+            live += [
+                normalise(edit, self._model.structure, len(self._tokens)) for edit in self._more(self._tokens)
+            ]
         if self._growing is None:
             done = run(self._model, torch.tensor([self._tokens]), edits=live, last=1)
             self._cut_rows = done.cut_rows

@@ -1,7 +1,8 @@
-"""The figures of steering by features: default and pushed text, and KL along the default one."""
+"""The figures of steering by features: default and steered text, KL, and what held features were."""
 
 import numpy as np
 
+from mi_core.charts import feature_generation as drawings_of_found
 from mi_core.charts import generation as drawings
 from mi_core.charts.text import legible, number
 from mi_core.exports.analysis_figure import analysis_figure
@@ -13,7 +14,16 @@ from mi_core.transcoders.feature_generation_result import FeatureGenerationResul
 REFERENCES = ("turner2023activation", "ameisen2025circuit")
 PUSH_READING = (
     "The features' decoder rows, times the numbers given, are added to every layer that they write to, all "
-    "of them together, at every token that is named, whether or not the features are active. "
+    "of them together, at every token that is named. Add and suppress push the same everywhere, whether or "
+    "not the features are active; for set, scale and ablate the activation is read anew at every token, and "
+    "the push is the new activation minus that one. "
+)
+FOUND_READING = (
+    "Each line is a feature that is set, scaled or ablated: the activation that its encoder reads at a "
+    "token, with the edits of earlier layers and tokens acting, before its own edit. What is added there is "
+    "the new activation minus this one, times the feature's decoder rows. Tokens of the prompt come first, "
+    "then those of the steered text; a gap is a token that is not edited. The last token that was chosen is "
+    "not read."
 )
 
 
@@ -61,14 +71,35 @@ def pushed_kl_figure(result: FeatureGenerationResult) -> Figure:
     )  # fmt: skip
 
 
+def found_figure(result: FeatureGenerationResult, row: int) -> Figure:
+    """What the held features of one seed were at every token, before their edit."""
+    seed, found = result.texts.seeds[row], result.found_frame()
+    caption = (
+        f"Activations of held features before their edit, in {quoted(result.inputs.prompt)} and in the "
+        f"steered text ({_sampling(result, row)}); 0 = not active. {pushes_sentence(result)} "
+        f"{model_sentence(result.provenance)}"
+    )
+    return analysis_figure(
+        result, analysis="feature_generation", title="What the held features were",
+        spec=drawings_of_found.found_lines(result, row), view={"figure": "found", "seed": seed},
+        caption=legible(caption.strip()),
+        how_to_read=FOUND_READING, description=drawings_of_found.describe_found(result, row),
+        frame=lambda: found.loc[found["seed"] == seed, :], references=REFERENCES,
+        function="feature_generation", arrays=("found",),
+    )  # fmt: skip
+
+
 def pushes_sentence(result: FeatureGenerationResult) -> str:
     """What was pushed, where and how hard."""
-    where = {"prompt": "the prompt's tokens", "generated": "generated tokens", "all": "all tokens"}
-    listed = ", ".join(
-        f"{weight:+g} x {name}" for name, weight in zip(result.features, result.weights, strict=True)
-    )
+    where = {
+        "prompt": "the prompt's tokens but leading special ones",
+        "generated": "generated tokens",
+        "all": "all tokens but leading special ones",
+    }
+    pushes = [f"{weight:+g} x {name}" for name, weight in zip(result.features, result.weights, strict=True)]
+    listed = ", ".join([*pushes, *map(drawings_of_found.held_name, result.held)])
     return (
-        f"Pushed at {where[result.inputs.where]} but leading special ones: {listed} (transcoder "
+        f"Steered at {where[result.inputs.where]}: {listed} (transcoder "
         f"{result.transcoder}); the push is {number(result.ratio)} times as long as the prompt's states "
         "(median)."
     )

@@ -1,4 +1,4 @@
-"""What a user chooses for a text that is continued with features pushed; see `feature_generation_run`."""
+"""What a user chooses for a text that is continued with features edited; see `feature_generation_run`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from mi_core.transcoders.feature_edits import FeatureEdit, parse_feature_edits
 from mi_core.transcoders.names import Feature
 
 MAX_LIST_CHARACTERS = 20_000
-_FIX = "Write for example L5F102:add=2, L3F7:suppress=1"
+_FIX = "Write for example L5F102:add=2, L3F7:suppress=1, L2F9:set=4"
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureGenerationInputs:
-    """What to continue, and which features are pushed meanwhile.
+    """What to continue, and which features are edited meanwhile.
 
     Attributes:
         prompt: the text that is continued.
-        features: the pushes, such as "L5F102:add=2, L3F7:suppress=1": all act together. Their places are
-            chosen by `where`, so they name no tokens.
+        features: the edits, such as "L5F102:add=2, L3F7:suppress=1, L2F9:set=4": all act together. Their
+            places are chosen by `where`, so they name no tokens.
         where: whether they act on the prompt's tokens (but leading special ones), on generated tokens, or on
             both.
         transcoder: "" = the one bundled with the model; else a folder or a Hugging Face id.
@@ -50,15 +50,36 @@ class FeatureGenerationInputs:
         if isinstance(self.seeds, list):  # hashable, whoever wrote [..] in a notebook
             object.__setattr__(self, "seeds", tuple(self.seeds))
         check_text("list of features", self.features or " ", MAX_LIST_CHARACTERS)
-        for edit in _pushes(self.features):
-            _check(edit)
+        for edit in self.edits:
+            if edit.positions is not None:
+                why = "where all edits act is chosen once for all"
+                raise InputError(f"{edit.text} names tokens", why=why, fix=_FIX)
         _ = self.plain  # refuses the rest
 
     @property
+    def edits(self) -> tuple[FeatureEdit, ...]:
+        """The list, read.
+
+        Raises:
+            InputError: naming the first piece that cannot be read, with an example of what can stand here.
+        """
+        try:
+            return parse_feature_edits(self.features)
+        except InputError as error:
+            raise InputError(error.what, why=error.why, fix=_FIX) from error
+
+    @property
+    def held(self) -> tuple[FeatureEdit, ...]:
+        """Those whose push depends on the activation at every token: set, scale and ablate."""
+        return tuple(edit for edit in self.edits if edit.needs_present)
+
+    @property
     def weights(self) -> dict[Feature, float]:
-        """Feature -> how many times its decoder rows are added; several pushes of one feature add up."""
+        """Feature -> how many times its decoder rows are added by add and suppress, which add up."""
         found: dict[Feature, float] = {}
-        for edit in parse_feature_edits(self.features):
+        for edit in self.edits:
+            if edit.needs_present:
+                continue
             sign = -1.0 if edit.mode == "suppress" else 1.0
             found[edit.feature] = found.get(edit.feature, 0.0) + sign * (edit.value or 0.0)
         return found
@@ -89,32 +110,3 @@ class FeatureGenerationInputs:
             InputError: an unknown or missing field, or a value that is refused.
         """
         return inputs_from_dict(cls, values, "steering by features")
-
-
-def _pushes(text: str) -> tuple[FeatureEdit, ...]:
-    """The list; what cannot be read is told with an example of what can stand here.
-
-    Raises:
-        InputError: naming the first piece that cannot be read.
-    """
-    try:
-        return parse_feature_edits(text)
-    except InputError as error:
-        raise InputError(error.what, why=error.why, fix=_FIX) from error
-
-
-def _check(edit: FeatureEdit) -> None:
-    """Only pushes that do not depend on an activation, which a token that is not written yet does not have.
-
-    Raises:
-        InputError: another one.
-    """
-    if edit.needs_present:
-        raise InputError(
-            f"{edit.text} cannot steer a text that is being written",
-            why=f"{edit.mode} depends on the activation at every new token", fix=_FIX,
-        )  # fmt: skip
-    if edit.positions is not None:
-        raise InputError(
-            f"{edit.text} names tokens", why="where all pushes act is chosen once for all", fix=_FIX
-        )

@@ -1,4 +1,4 @@
-"""The tab Steer: several features pushed at once while the text is continued, default and steered text."""
+"""The tab Steer: several features edited at once while the text is continued, default and steered text."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import streamlit as st
 from mi_core.analyses.generation_inputs import MAX_STEPS
 from mi_core.errors import InputError
 from mi_core.transcoders.feature_generation_inputs import FeatureGenerationInputs
+from pages.shared.feature_generation_fields import HOWS
+from pages.shared.feature_generation_text import STEER_FORMULA
 from pages.shared.features_page import FeaturesAsked, chosen_feature, features_asked, pins
 from pages.shared.figure_card import figure_card
 from pages.shared.generation_fields import WHERES, parse_seeds
-from pages.shared.generation_text import GENERATION_FORMULA
 from pages.shared.instant import draw_warnings, instant, pass_seconds
 from pages.shared.link import BadValue
 from pages.shared.text import plain
@@ -28,8 +29,8 @@ SLOT = "feature_generation"
 def draw_feature_generation_tab() -> None:
     """The tab."""
     st.markdown(
-        "Let the model continue the prompt twice: as it is, and with features pushed at every step, as many "
-        "at once as you like."
+        "Let the model continue the prompt twice: as it is, and with features pushed or held at a value at "
+        "every step, as many at once as you like."
     )
     _draw_list()
     _draw_sampling()
@@ -45,9 +46,9 @@ def draw_feature_generation_tab() -> None:
         seeds = plain(st.session_state["steer_seeds"])
         st.warning(f"Seeds: {seeds}, {problem}.", icon=":material/warning:")
         return
-    if not inputs.weights:
+    if not inputs.edits:
         st.info(
-            "No feature is pushed yet. Write pushes such as `L5F102:add=5`, or add the selected or the "
+            "No feature is edited yet. Write edits such as `L5F102:add=5`, or add the selected or the "
             "pinned features.",
             icon=":material/edit:",
         )
@@ -65,15 +66,21 @@ def _draw_list() -> None:
     selected, pinned = chosen_feature(), pins()
     with st.container(border=True, key="steer_list"):
         st.text_input(
-            "Pushes", key="steer_features", placeholder="e.g. L5F102:add=5, L3F7:suppress=2",
-            help="add = so many times what the feature writes for an activation of 1; suppress = the same "
-            "taken away. All act together.",
+            "Edits of features", key="steer_features",
+            placeholder="e.g. L5F102:add=5, L3F7:suppress=2, L2F9:set=4",
+            help="add = so many times what the feature writes for an activation of 1, whether or not it is "
+            "active; suppress = the same taken away. set = the activation becomes this at every token, scale "
+            "= so many times what it is, ablate = 0: these read the feature anew at every token. All act "
+            "together.",
         )  # fmt: skip
         with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+            st.selectbox(
+                "How", list(HOWS), format_func=HOWS.__getitem__, key="steer_how", width=110,
+                help="What the buttons beside this do to a feature.",
+            )  # fmt: skip
             st.number_input(
-                "By", -1e6, 1e6, key="steer_amount", width=120, format="%g",
-                help="How much the buttons beside this add: so many times what a feature writes for an "
-                "activation of 1.",
+                "Value", -1e6, 1e6, key="steer_amount", width=120, format="%g",
+                help="Of the buttons beside this. 1 = what a feature writes for an activation of 1.",
             )  # fmt: skip
             st.button(
                 "Add the selected feature" if selected is None else f"Add {selected.text}",
@@ -88,10 +95,10 @@ def _draw_list() -> None:
 
 
 def _add(features: tuple[Feature, ...]) -> None:
-    """A callback: more pushes by the chosen amount; one that is listed already stays as it is."""
+    """A callback: more edits with the chosen value; a feature that is listed already stays as it is."""
     state = st.session_state
     amount, listed = float(state["steer_amount"]), state["steer_features"].strip().rstrip(",")
-    new = [f"{one.text}:add={amount:g}" for one in features if f"{one.text}:" not in listed]
+    new = [f"{one.text}:{state['steer_how']}={amount:g}" for one in features if f"{one.text}:" not in listed]
     state["steer_features"] = ", ".join(part for part in (listed, *new) if part)
 
 
@@ -134,7 +141,11 @@ def _seconds(asked: FeaturesAsked, inputs: FeatureGenerationInputs) -> float | N
     tokens = 0 if asked.asked.tokens is None else len(asked.asked.tokens)
     one = pass_seconds(asked.asked)
     seeds = len(inputs.plain.used_seeds)
-    return None if one is None else one * seeds * (4 + 8 * inputs.steps / max(1, tokens))
+    if one is None:
+        return None
+    looks = len({edit.feature.layer for edit in inputs.held})  # whole passes per new token, ever longer
+    longer = 1 + inputs.steps / max(1, tokens) / 2
+    return one * seeds * (5 + 8 * inputs.steps / max(1, tokens) + looks * (2 + inputs.steps * longer))
 
 
 def _run(model: LoadedModel, inputs: Any, *, on_step: Any) -> FeatureGenerationResult:
@@ -145,10 +156,13 @@ def _run(model: LoadedModel, inputs: Any, *, on_step: Any) -> FeatureGenerationR
 
 
 def _draw_figures(result: FeatureGenerationResult) -> None:
-    from mi_core.exports.feature_generation import pushed_kl_figure, pushed_texts_figure
+    from mi_core.exports.feature_generation import found_figure, pushed_kl_figure, pushed_texts_figure
 
+    formula = STEER_FORMULA
     for row, seed in enumerate(result.texts.seeds):
         if len(result.texts.seeds) > 1:
             st.markdown(f"**Seed {seed}**")
-        figure_card(f"steer_{row}", pushed_texts_figure(result, row), formula=GENERATION_FORMULA)
-    figure_card("steer_kl", pushed_kl_figure(result), formula=GENERATION_FORMULA)
+        figure_card(f"steer_{row}", pushed_texts_figure(result, row), formula=formula)
+        if result.held and (result.found[row] == result.found[row]).any():  # not NaN
+            figure_card(f"steer_found_{row}", found_figure(result, row), formula=formula)
+    figure_card("steer_kl", pushed_kl_figure(result), formula=formula)

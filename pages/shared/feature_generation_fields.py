@@ -12,9 +12,12 @@ def _seeds_text(raw: str) -> str:
     return ", ".join(map(str, parse_seeds(raw)))
 
 
+HOWS = {"add": "add", "set": "set to"}
+
 FIELDS = [
     link.text("steer_features", "fg_f", "", limit=4000),
     link.number("steer_amount", "fg_a", 5.0, -1e6, 1e6),
+    link.choice("steer_how", "fg_how", "add", HOWS),
     link.choice("steer_where", "fg_where", "all", WHERES),
     link.number("steer_steps", "fg_n", 20, 1, MAX_STEPS, whole=True),
     link.number("steer_temperature", "fg_t", 0.0, 0.0, 100.0),

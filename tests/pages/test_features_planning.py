@@ -156,6 +156,16 @@ def test_steering_by_several_features_shows_the_librarys_texts(frame: Callable[.
     assert len(session.get("vega_lite_chart")) >= 2
 
 
+def test_features_are_set_while_the_text_grows(frame: Callable[..., AppTest]) -> None:
+    edits = "L0F5:set=20, L1F7:ablate"
+    session = opened(frame, "feature_generation", ft_tab="steer", fg_f=edits, fg_n="5")
+    result = session.session_state["_run_feature_generation"].result
+    assert result.held == ("L0F5@all:set=20", "L1F7@all:ablate")
+    assert all(check.passed for check in result.checks)
+    assert "What the held features were" in texts(session)
+    assert len(session.get("vega_lite_chart")) >= 3
+
+
 def test_pinned_and_selected_features_are_added_once(frame: Callable[..., AppTest]) -> None:
     session = opened(frame, ft_tab="steer", ft_pins="L0F5,L1F7", layer="2", feature="9")
     session.button(key="steer_add_pins").click().run()
@@ -168,7 +178,7 @@ def test_pinned_and_selected_features_are_added_once(frame: Callable[..., AppTes
 
 
 @pytest.mark.parametrize(
-    ("pushes", "said"), [("L0F5:set=3", "cannot steer"), ("x", "no edit"), ("L0F99999:add=1", "no feature")]
+    ("pushes", "said"), [("L0F5@2:set=3", "names tokens"), ("x", "no edit"), ("L0F99999:add=1", "no feature")]
 )
 def test_pushes_that_cannot_be_used_are_sentences(
     frame: Callable[..., AppTest], pushes: str, said: str

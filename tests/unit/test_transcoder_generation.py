@@ -1,5 +1,6 @@
 """Steering by features: a whole pass per token with hooks on the blocks, and features as steering vectors."""
 
+import json
 from dataclasses import replace
 from functools import lru_cache
 
@@ -8,14 +9,19 @@ import pytest
 import torch
 
 from mi_core.analyses import SteeringInputs, steering_dose, steering_layers
-from mi_core.errors import InputError
-from mi_core.exports.feature_generation import pushed_kl_figure, pushed_texts_figure
+from mi_core.engine import generate, run
+from mi_core.errors import Cancelled, InputError
+from mi_core.exports.feature_generation import found_figure, pushed_kl_figure, pushed_texts_figure
+from mi_core.tokens import tokenize
 from mi_core.transcoders import (
     FeatureGenerationInputs,
     FeatureGenerationResult,
     feature_generation,
     feature_vector,
 )
+from mi_core.transcoders.encode import masked_positions
+from mi_core.transcoders.feature_edits_compile import compile_feature_edits
+from mi_core.transcoders.feature_edits_growing import GrowingFeatureEdits
 from tests.attribution_cases import model_of
 from tests.transcoders import tiny_clt, use
 
@@ -101,9 +107,10 @@ def test_the_record_comes_back_and_figures_stand() -> None:
 @pytest.mark.parametrize(
     ("features", "said"),
     [
-        ("L1F3:set=2", "cannot steer a text"),
-        ("L1F3:ablate", "cannot steer a text"),
+        ("L1F3:set", "set needs a number"),
+        ("L1F3:ablate=1", "ablate takes no number"),
         ("L1F3@2:add=2", "names tokens"),
+        ("L1F3@2:set=2", "names tokens"),
         ("L1F3", "no edit"),
     ],
 )
@@ -118,6 +125,118 @@ def test_what_is_not_there_is_told() -> None:
         feature_generation(model, replace(INPUTS, features=""))
     with pytest.raises(InputError, match="no feature 99"):
         feature_generation(model, replace(INPUTS, features="L1F99:add=1"))
+
+
+# --- features that are set, scaled or ablated while the text grows ---
+
+HELD = "L0F1:set=3, L1F3:scale=-2, L2F5:ablate, L1F7:add=2"
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2"])
+@pytest.mark.parametrize("where", ["all", "prompt", "generated"])
+def test_every_step_is_a_whole_pass_with_the_list_compiled_for_the_text_so_far(name: str, where: str) -> None:
+    model, transcoder = prepared(name)
+    inputs = replace(INPUTS, features=HELD, where=where, stop_at_end=False)
+    ids = tokenize(model.tokenizer, PROMPT).ids
+    n_prompt, masked = len(ids), len(masked_positions(model, ids))
+    first, end = (n_prompt if where == "generated" else masked), (n_prompt if where == "prompt" else None)
+    growing = GrowingFeatureEdits(model, transcoder, inputs.edits, first, end)
+    done = generate(model, ids, steps=6, stop=(), keep_logits=True, growing=growing)
+    assert done.method == "cached"
+    assert done.logits is not None
+    tokens, here = list(ids), list(inputs.edits)
+    for step, told in enumerate(done.logits):
+        tokens = [*ids, *done.ids[:step]]
+        at = tuple(range(first, len(tokens) if end is None else end))
+        here = [replace(edit, positions=at) for edit in inputs.edits] if at else []
+        fresh = compile_feature_edits(model, transcoder, tokens, here)
+        whole = run(model, torch.tensor([tokens]), edits=fresh.edits, last=1).logits[0, -1].double()
+        torch.testing.assert_close(told, whole, atol=1e-5, rtol=1e-5)
+    result = feature_generation(model, inputs)
+    assert result.edited_ids[0].tolist() == list(done.ids)
+    assert all(check.passed for check in result.checks)
+    assert len(result.checks) == 2
+    last = compile_feature_edits(model, transcoder, tokens, here)
+    seen = {(one.edit.text.split("@")[0], one.at.position): value
+            for one, value in zip(last.placed, last.present, strict=True)}  # fmt: skip
+    for text, values in zip(result.held, result.found[0], strict=True):
+        for position, value in enumerate(values.tolist()):
+            known = seen.get((text.split("@")[0], position), np.nan)
+            np.testing.assert_allclose(value, known, atol=1e-5)
+
+
+def test_a_set_feature_is_at_its_value_at_every_token_by_hooks_on_the_blocks() -> None:
+    """A second computation: hooks that read the encoder and write the rows inside one plain pass."""
+    model, transcoder = prepared("llama")
+    layer, index, value = 1, 3, 2.5
+    encoder, rows = transcoder.encoder(layer), transcoder.rows(layer, torch.tensor([index]))[0].double()
+    held: dict[str, torch.Tensor] = {}
+
+    def read(_module, args):
+        pre = args[0].double() @ encoder.W_enc[index].double() + encoder.b_enc[index].double()
+        limit = 0.0 if encoder.threshold is None else float(encoder.threshold[index])
+        held["push"] = value - torch.where(pre > limit, pre, 0.0)
+        held["push"][:, :masked] = 0
+
+    def write(order):
+        def act(_module, _args, out):
+            return out + held["push"][..., None].to(out) * rows[order].to(out)
+
+        return act
+
+    blocks = model.hf.model.layers
+    handles = [blocks[layer].post_attention_layernorm.register_forward_pre_hook(read)]
+    handles += [blocks[layer + order].mlp.register_forward_hook(write(order)) for order in range(len(rows))]
+    ids = model.tokenizer(PROMPT, return_tensors="pt")["input_ids"]
+    n_prompt, masked = ids.shape[1], len(masked_positions(model, ids[0].tolist()))
+    try:
+        with torch.no_grad():
+            for _ in range(6):
+                token = model.hf(input_ids=ids, use_cache=False).logits[0, -1].argmax()
+                ids = torch.cat([ids, token[None, None]], 1)
+    finally:
+        for handle in handles:
+            handle.remove()
+    inputs = replace(INPUTS, features=f"L{layer}F{index}:set={value}", stop_at_end=False)
+    assert feature_generation(model, inputs).edited_ids[0].tolist() == ids[0, n_prompt:].tolist()
+
+
+def test_held_features_have_a_record_a_table_and_a_figure() -> None:
+    model, _ = prepared("llama")
+    result = feature_generation(model, replace(INPUTS, features=HELD, temperature=1.0, seeds=(0, 3)))
+    assert result.features == ("L1F7",)
+    assert result.held == ("L0F1@all:set=3", "L1F3@all:scale=-2", "L2F5@all:ablate")
+    assert FeatureGenerationResult.from_json(result.to_json()).to_json() == result.to_json()
+    figure = found_figure(result, 1)
+    assert "L0F1 set to 3, L1F3 times -2, L2F5 ablated" in figure.caption
+    table = figure.frame()
+    assert set(table["seed"]) == {3}
+    assert set(table.query("edit == 'L0F1@all:set=3'")["to"]) == {3.0}
+    assert (result.to_frame()["metric"] == "activation found").sum() == (~np.isnan(result.found)).sum()
+    older = json.loads(feature_generation(model, INPUTS).to_json())
+    del older["held"], older["found"]  # records of before had pushes only
+    assert FeatureGenerationResult.from_json(json.dumps(older)).held == ()
+
+
+def test_setting_what_is_there_changes_nothing_and_contradictions_are_told() -> None:
+    model, _ = prepared("llama")
+    same = feature_generation(model, replace(INPUTS, features="L1F3:scale=1, L2F5:scale=1"))
+    np.testing.assert_array_equal(same.edited_ids, same.default_ids)
+    assert same.ratio < 1e-6
+    with pytest.raises(InputError, match="both change L1F3"):
+        feature_generation(model, replace(INPUTS, features="L1F3:set=1, L1F3:add=1"))
+
+
+def test_cancelling_a_held_generation_leaves_nothing_behind() -> None:
+    model, _ = prepared("llama")
+
+    def stop(step) -> None:
+        if step.done == 8:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        feature_generation(model, replace(INPUTS, features=HELD, stop_at_end=False), on_step=stop)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.hf.modules())
 
 
 # --- a feature as the source of a steering vector ---
