@@ -10,13 +10,8 @@ from jaxtyping import Float, Int, UInt
 from mi_core.transcoders.corpus_gather import Chosen, Gather, present
 from mi_core.transcoders.corpus_inputs import CorpusPassInputs
 from mi_core.transcoders.corpus_state import NONE, LayerState, bin_edges
-from mi_core.transcoders.feature_files_record import (
-    Coactive,
-    ExampleGroup,
-    FeatureExample,
-    FeatureRecord,
-    pack_record,
-)
+from mi_core.transcoders.feature_files_json import pack_record
+from mi_core.transcoders.feature_files_record import Coactive, ExampleGroup, FeatureExample, FeatureRecord
 from mi_core.visible import piece_reader
 
 TOP_NAME = "Top activations"

@@ -15,8 +15,9 @@ from mi_core.provenance import Provenance
 from mi_core.transcoders.corpus_density import summary_of
 from mi_core.transcoders.corpus_view_inputs import FeatureCorpusInputs
 from mi_core.transcoders.corpus_view_result import FeatureCorpusResult
+from mi_core.transcoders.feature_files_json import ROUNDING
 from mi_core.transcoders.feature_files_places import feature_files
-from mi_core.transcoders.feature_files_record import ROUNDING, FeatureRecord
+from mi_core.transcoders.feature_files_record import FeatureRecord
 from mi_core.transcoders.names import parse_feature
 from mi_core.transcoders.store import load_transcoder
 

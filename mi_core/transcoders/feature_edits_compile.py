@@ -21,35 +21,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mi_core.engine import Edit, Run, observe, run
-from mi_core.errors import InputError
+from mi_core.engine import Edit, observe
 from mi_core.model.model import LoadedModel
-from mi_core.transcoders.encode import encode_layer, masked_positions, read_values, without_gain
 from mi_core.transcoders.feature_edits import FeatureEdit
+from mi_core.transcoders.feature_edits_place import Placed, place
+from mi_core.transcoders.feature_edits_read import found_activations
 from mi_core.transcoders.names import FeatureAt
 from mi_core.transcoders.transcoder import Transcoder
 
 Frozen = Literal["nothing", "attention", "everything"]
 """What keeps its baseline value: nothing; attention patterns; patterns, norm scales and MLP outputs."""
-
-TOKENS_AT_ONCE = 256
-MAX_PLACED = 20_000
-"""Features times tokens that one list may edit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """One edited feature at one token.
-
-    Attributes:
-        piece: which edit of the list it comes from.
-        at: feature and token.
-        edit: that edit.
-    """
-
-    piece: int
-    at: FeatureAt
-    edit: FeatureEdit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,60 +126,6 @@ def compile_placed(
     )
 
 
-def place(
-    model: LoadedModel,
-    transcoder: Transcoder,
-    token_ids: Sequence[int],
-    edits: Sequence[FeatureEdit],
-    *,
-    show_bos: bool = False,
-) -> tuple[Placed, ...]:
-    """Every edited feature at every token that it is edited at.
-
-    Raises:
-        InputError: a feature or token is not there, or two edits give one activation two values.
-    """
-    n_pos, masked = len(token_ids), () if show_bos else masked_positions(model, token_ids)
-    taken: dict[FeatureAt, FeatureEdit] = {}
-    placed = []
-    for piece, edit in enumerate(edits):
-        transcoder.check(edit.feature.layer, edit.feature.index)
-        for position in _positions(edit, n_pos, masked):
-            at = edit.feature.at(position)
-            other = taken.setdefault(at, edit)
-            if other is not edit and (edit.needs_present or other.needs_present):
-                raise InputError(
-                    f"{other.text[:80]} and {edit.text[:80]} both change {at.text}",
-                    why="the result would depend on which comes first; only add and suppress add up",
-                    fix="Remove one of them",
-                )
-            placed.append(Placed(piece, at, edit))
-    if len(placed) > MAX_PLACED:
-        raise InputError(
-            f"The list edits {len(placed):,} activations",
-            fix=f"Edit at most {MAX_PLACED:,}: fewer features, or fewer tokens",
-        )
-    return tuple(placed)
-
-
-def _positions(edit: FeatureEdit, n_pos: int, masked: tuple[int, ...]) -> tuple[int, ...]:
-    if edit.positions is None:
-        found = tuple(position for position in range(n_pos) if position not in masked)
-        if not found:
-            raise InputError(
-                f"{edit.text[:80]} acts on no token",
-                why="the prompt has only special tokens, which are left out",
-            )
-        return found
-    bad = next((position for position in edit.positions if not -n_pos <= position < n_pos), None)
-    if bad is not None:
-        raise InputError(f"{edit.text[:80]} names token {bad}", why=f"the prompt has tokens 0 to {n_pos - 1}")
-    found = tuple(position % n_pos for position in edit.positions)
-    if len(set(found)) < len(found):
-        raise InputError(f"{edit.text[:80]} names a token twice", why=f"the prompt has {n_pos} tokens")
-    return found
-
-
 def frozen_attention(model: LoadedModel, token_ids: Sequence[int]) -> list[Edit]:
     """Edits that put the baseline's attention patterns in place, in every layer that has one.
 
@@ -212,83 +139,6 @@ def frozen_attention(model: LoadedModel, token_ids: Sequence[int]) -> list[Edit]
         Edit("pattern", layer, "set", every, keys=every, value=seen["pattern", layer])
         for layer in model.structure.layers_of("pattern")
     ]
-
-
-def found_activations(
-    model: LoadedModel,
-    transcoder: Transcoder,
-    token_ids: Sequence[int],
-    layer: int,
-    at: Sequence[FeatureAt],
-    edits: Sequence[Edit] = (),
-) -> Float[np.ndarray, " n"]:
-    """Activations of features of one layer at some tokens while edits act; the encoder's own, at any token.
-
-    Args:
-        model: the loaded model.
-        transcoder: of that model.
-        token_ids: the prompt.
-        layer: source layer of all of them.
-        at: features and tokens.
-        edits: engine edits; () = the baseline.
-    """
-    if edits:
-        read = read_with_edits(model, transcoder, token_ids, (layer,), edits)[layer]
-    else:
-        read = read_values(model, transcoder, token_ids)[transcoder.layers.index(layer)]
-    return activations_at(transcoder, layer, read, at)
-
-
-def activations_at(
-    transcoder: Transcoder, layer: int, read: Float[Tensor, "pos d_model"], at: Sequence[FeatureAt]
-) -> Float[np.ndarray, " n"]:
-    """What the encoder of a layer says of some of its features at some tokens.
-
-    Args:
-        transcoder: whose encoder.
-        layer: source layer of all of them.
-        read: what the encoder sees.
-        at: features and tokens.
-    """
-    positions = sorted({one.position for one in at})
-    values: dict[FeatureAt, float] = {}
-    for start in range(0, len(positions), TOKENS_AT_ONCE):
-        part = positions[start : start + TOKENS_AT_ONCE]
-        dense = encode_layer(transcoder, layer, read[part])
-        row_of = {position: row for row, position in enumerate(part)}
-        values |= {one: float(dense[row_of[one.position], one.index]) for one in at if one.position in row_of}
-    return np.array([values[one] for one in at])
-
-
-def read_with_edits(
-    model: LoadedModel,
-    transcoder: Transcoder,
-    token_ids: Sequence[int],
-    layers: Sequence[int],
-    edits: Sequence[Edit],
-) -> dict[int, Float[Tensor, "pos d_model"]]:
-    """What the encoders of some layers see while edits act: before the edits at that very place, float32."""
-    site = transcoder.reads.site
-    wanted = (site, "mlp_in") if transcoder.reads.normalised else (site,)
-    done = run(
-        model,
-        torch.tensor([list(token_ids)], dtype=torch.long),
-        capture=[(name, layer) for name in wanted for layer in layers],
-        edits=edits,
-        before_edits=True,
-        last=1,
-    )
-    return {layer: read_of(model, transcoder, done, layer) for layer in layers}
-
-
-def read_of(
-    model: LoadedModel, transcoder: Transcoder, done: Run, layer: int
-) -> Float[Tensor, "pos d_model"]:
-    """What the encoder of a layer sees, from a pass that captured its site (and `mlp_in`, see `Hook`)."""
-    value = done[transcoder.reads.site, layer][0]
-    if transcoder.reads.normalised:
-        value = without_gain(model, layer, value, done["mlp_in", layer][0])
-    return value.to(transcoder.device, torch.float32)
 
 
 def _write(

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mi_core.errors import InputError
-from mi_core.transcoders.feature_files_record import MAX_RECORD_BYTES, FeatureRecord, unpack_record
+from mi_core.transcoders.feature_files_json import MAX_RECORD_BYTES, unpack_record
+from mi_core.transcoders.feature_files_record import FeatureRecord
 
 FOLDER, INDEX, SUMMARY = "features", "index.json.gz", "lantern.json.gz"
 MAX_INDEX_BYTES = 400_000_000  # 426 thousand features have 4 MB

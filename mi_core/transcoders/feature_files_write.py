@@ -11,7 +11,8 @@ from typing import Any
 
 from mi_core.errors import InputError
 from mi_core.transcoders.feature_files import INDEX, SUMMARY, LayerFile, pack_index
-from mi_core.transcoders.feature_files_record import FeatureRecord, pack_record
+from mi_core.transcoders.feature_files_json import pack_record
+from mi_core.transcoders.feature_files_record import FeatureRecord
 
 _OURS = re.compile(rf"{re.escape(INDEX)}|{re.escape(SUMMARY)}|layer_\d+\.bin")
 """Names of features files."""

@@ -8,7 +8,8 @@ import torch
 
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.transcoders.feature_edits import FeatureEdit
-from mi_core.transcoders.feature_edits_compile import Compiled, Frozen, Placed
+from mi_core.transcoders.feature_edits_compile import Compiled, Frozen
+from mi_core.transcoders.feature_edits_place import Placed
 from mi_core.transcoders.inject_inputs import InjectInputs
 from mi_core.transcoders.inject_passes import Looked
 
@@ -91,6 +92,7 @@ def inject_warnings(
     edits: Sequence[FeatureEdit],
     compiled: Compiled,
     found: np.ndarray,
+    after: np.ndarray,
     largest: np.ndarray,
     norms: tuple[np.ndarray, np.ndarray, np.ndarray],
     n_special: int,
@@ -102,6 +104,7 @@ def inject_warnings(
         edits: the list.
         compiled: the list on this prompt.
         found: [edited] activations that the edits found.
+        after: [edited] what they made of them; of several edits of one activation the last has the sum.
         largest: [edited] each feature's largest activation in the corpus; NaN = not known.
         norms: [target, token] lengths of what is added at a layer, of its sum up to it, of the stream.
         n_special: leading special tokens.
@@ -110,9 +113,8 @@ def inject_warnings(
         [
             *_special(compiled, n_special),
             *_idle(compiled, found),
-            *_suppressed(compiled, found),
-            *_below_zero(compiled, found),
-            *_beyond_corpus(compiled, found, largest),
+            *_below_zero(compiled, after),
+            *_beyond_corpus(compiled, after, largest),
             *_large(compiled, norms),
             *_mode(inputs, edits),
         ]
@@ -146,35 +148,29 @@ def _idle(compiled: Compiled, found: np.ndarray) -> Iterator[str]:
         yield f"{_named(named)}: not active there, so scaling or ablating it changes nothing."
 
 
-def _suppressed(compiled: Compiled, found: np.ndarray) -> Iterator[str]:
-    beyond = [
-        one.at.text
-        for one, present in zip(compiled.placed, found, strict=True)
-        if one.edit.mode == "suppress" and one.edit.value and present < one.edit.value
-    ]
+def _below_zero(compiled: Compiled, after: np.ndarray) -> Iterator[str]:
+    ends = dict(zip((one.at for one in compiled.placed), after.tolist(), strict=True))
+    suppressed = {one.at for one in compiled.placed if one.edit.mode == "suppress"}
+    beyond = [at.text for at, value in ends.items() if value < 0 and at in suppressed]
+    below = [at.text for at, value in ends.items() if value < 0 and at not in suppressed]
     if beyond:
         yield (
             f"{_named(beyond)}: suppress takes away the same number of decoder rows whether or not the "
             "feature is active; here it takes more than is there and pushes the other way. Ablate takes "
             "away what is there."
         )
-
-
-def _below_zero(compiled: Compiled, found: np.ndarray) -> Iterator[str]:
-    below = [
-        one.at.text
-        for one, size, present in zip(compiled.placed, compiled.size, found, strict=True)
-        if one.edit.mode != "suppress" and present + size < 0
-    ]
     if below:
         yield f"{_named(below)}: set below 0, which no encoder gives."
 
 
-def _beyond_corpus(compiled: Compiled, found: np.ndarray, largest: np.ndarray) -> Iterator[str]:
-    new = found + compiled.size
+def _beyond_corpus(compiled: Compiled, after: np.ndarray, largest: np.ndarray) -> Iterator[str]:
+    ends = {
+        one.at: (value, most)
+        for one, value, most in zip(compiled.placed, after.tolist(), largest.tolist(), strict=True)
+    }
     beyond = [
-        f"{one.at.text} to {value:.3g} (corpus: at most {most:.3g})"
-        for one, value, most in zip(compiled.placed, new, largest, strict=True)
+        f"{at.text} to {value:.3g} (corpus: {f'at most {most:.3g}' if most else 'never active'})"
+        for at, (value, most) in ends.items()
         if value > BEYOND * most
     ]
     if beyond:
@@ -200,9 +196,8 @@ def _mode(inputs: InjectInputs, edits: Sequence[FeatureEdit]) -> Iterator[str]:
         return
     if inputs.frozen == "everything":
         yield (
-            "Everything is frozen: these are direct effects. Other features show what their encoders would "
-            "say; they do not act themselves. There is no continuation, because nothing is frozen of tokens "
-            "that were not read yet."
+            "Everything is frozen: these are direct effects, without a continuation. Other features show what "
+            "their encoders would say; they do not act themselves."
         )
     elif inputs.frozen == "attention" and inputs.continuation:
         yield "Attention is frozen for the prompt only; new tokens of the continuation attend freely."

@@ -15,7 +15,8 @@ from torch import Tensor
 from mi_core.engine import Edit, run
 from mi_core.errors import InputError
 from mi_core.model.model import LoadedModel
-from mi_core.transcoders.feature_edits_compile import Compiled, read_of
+from mi_core.transcoders.feature_edits_compile import Compiled
+from mi_core.transcoders.feature_edits_read import read_of
 from mi_core.transcoders.linear import frozen_pass
 from mi_core.transcoders.transcoder import Transcoder
 

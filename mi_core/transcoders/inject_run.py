@@ -30,11 +30,12 @@ from mi_core.provenance import Provenance
 from mi_core.tokens import TokenizedPrompt, tokenize, visible_token
 from mi_core.transcoders.encode import masked_positions
 from mi_core.transcoders.feature_edits import FeatureEdit, parse_feature_edits
-from mi_core.transcoders.feature_edits_compile import Compiled, activations_at, compile_feature_edits
+from mi_core.transcoders.feature_edits_compile import Compiled, compile_feature_edits
+from mi_core.transcoders.feature_edits_read import activations_at
 from mi_core.transcoders.inject_checks import inject_checks, inject_warnings
 from mi_core.transcoders.inject_continue import continue_edited, continue_plainly
 from mi_core.transcoders.inject_inputs import InjectInputs
-from mi_core.transcoders.inject_numbers import corpus_largest, push_norms, top_tokens
+from mi_core.transcoders.inject_numbers import chained, corpus_largest, push_norms, top_tokens
 from mi_core.transcoders.inject_others import Others, nothing, other_features
 from mi_core.transcoders.inject_passes import Looked, frozen_prior, look, push_frozen
 from mi_core.transcoders.inject_result import InjectResult
@@ -202,6 +203,7 @@ def _result(
     largest = corpus_largest(asked.transcoder, asked.compiled)
     # What an edit was sized for is what it found; a check compares it with the edited run.
     present = np.where(np.isnan(asked.compiled.present), found, asked.compiled.present)
+    before, after = chained(asked.compiled, present)
     placed, shown = asked.compiled.placed, [*top.tolist(), *continued[0], *continued[1]]
     return InjectResult(
         inputs=asked.inputs,
@@ -223,8 +225,8 @@ def _result(
         edited_layers=_whole(one.at.layer for one in placed),
         edited_positions=_whole(one.at.position for one in placed),
         edited_features=_whole(one.at.index for one in placed),
-        activation_from=present,
-        activation_to=present + asked.compiled.size,
+        activation_from=before,
+        activation_to=after,
         activation_largest=largest,
         pushed_positions=_whole(asked.compiled.positions),
         pushed_layers=_whole(sorted(asked.compiled.deltas)),
@@ -245,7 +247,7 @@ def _result(
         warnings=(
             *read_warnings(asked.answer, asked.distractor),
             *inject_warnings(
-                asked.inputs, asked.edits, asked.compiled, present, largest, pushed, asked.n_special
+                asked.inputs, asked.edits, asked.compiled, present, after, largest, pushed, asked.n_special
             ),
         ),
         checks=inject_checks(asked.inputs.frozen, asked.compiled, passes, found, model.dtype),

@@ -15,17 +15,9 @@ from mi_core.errors import InputError
 from mi_core.transcoders import CorpusPassInputs, FeatureCorpusInputs, FeatureCorpusResult, corpus_pass
 from mi_core.transcoders import feature_corpus as look
 from mi_core.transcoders.feature_files import LocalPlace, inflate, open_feature_files
+from mi_core.transcoders.feature_files_json import cantor, pack_record, short, unpack_record
 from mi_core.transcoders.feature_files_places import FolderPlace
-from mi_core.transcoders.feature_files_record import (
-    Coactive,
-    ExampleGroup,
-    FeatureExample,
-    FeatureRecord,
-    cantor,
-    pack_record,
-    short,
-    unpack_record,
-)
+from mi_core.transcoders.feature_files_record import Coactive, ExampleGroup, FeatureExample, FeatureRecord
 from mi_core.transcoders.folder import LocalFolder
 from mi_core.transcoders.hub_folder import HubFolder
 from mi_core.transcoders.hub_listing import ask_listing
@@ -181,7 +173,7 @@ def test_a_number_that_is_none_is_refused():
 
 
 def test_a_bomb_is_not_unpacked(monkeypatch):
-    monkeypatch.setattr("mi_core.transcoders.feature_files_record.MAX_RECORD_BYTES", 1000)
+    monkeypatch.setattr("mi_core.transcoders.feature_files_json.MAX_RECORD_BYTES", 1000)
     body = zlib.compress(b" " * 100_000)
     with pytest.raises(InputError, match="larger than"):
         unpack_record(len(body).to_bytes(4, "little") + body, 1, 1)
