@@ -205,9 +205,7 @@ def _check_model(parts: Parts, model: "LoadedModel", name: str) -> None:
 
     dims = model.dims
     if parts.d_model != dims.d_model:
-        raise _foreign(
-            name, parts, f"it reads {parts.d_model} numbers per token, the model has {dims.d_model}"
-        )
+        raise _foreign(name, parts, _other_width(parts, dims.d_model))
     if max(parts.layers) >= dims.n_layers:
         why = f"it has a layer {max(parts.layers)}, the model's layers count from 0 to {dims.n_layers - 1}"
         raise _foreign(name, parts, why)
@@ -226,6 +224,23 @@ def _check_model(parts: Parts, model: "LoadedModel", name: str) -> None:
         )  # fmt: skip
 
 
+def _other_width(parts: Parts, d_model: int) -> str:
+    """Which tensor has another width than the model, with its shape and the one that was expected."""
+    layer, part = next(iter(parts.layers.items()))
+    where, n = part.encoder, parts.n_features[layer]
+
+    def shape(width: int) -> str:
+        return str([width, n] if where.transposed else [n, width])
+
+    return (
+        f"{where.key} in {where.file} has shape {shape(parts.d_model)} and {shape(d_model)} was expected, as "
+        f"it reads {parts.d_model} numbers per token, the model has {d_model}"
+    )
+
+
 def _foreign(name: str, parts: Parts, why: str) -> TranscoderError:
     made_for = f"; it says that it is for {parts.model_name}" if parts.model_name else ""
-    return TranscoderError(f"{name} was made for another model", kind="mismatch", why=why + made_for)
+    return TranscoderError(
+        f"{name} was made for another model", kind="mismatch", why=why + made_for,
+        fix="Choose one that was made for this model",
+    )  # fmt: skip

@@ -4,6 +4,7 @@ A format only fills in this table and says what shapes must be found; reading, o
 the same for all (`FileSource`). Shapes are checked when a folder is opened, from the headers alone.
 """
 
+import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -183,7 +184,7 @@ class FileSource:
     def encoder(self, layer: int) -> Encoder:
         """The encoder of a source layer; its matrix in the number format of the file."""
         part = self.parts.layers[layer]
-        threshold = None if part.threshold is None else self._vector(part.threshold)
+        threshold = None if part.threshold is None else self._whole(part.threshold, endless=True).float()
         if threshold is not None and part.positive:
             threshold = threshold.clamp(min=0)
         matrix, bias = self._whole(part.encoder), self._vector(part.b_enc)
@@ -202,15 +203,17 @@ class FileSource:
                 fix=f"Its features count from 0 to {self.parts.n_features[layer] - 1:,}",
             )
         rows = file.columns(where.key, wanted) if where.transposed else file.rows(where.key, wanted)
-        return self._targets(part, rows)
+        return _sound(self._targets(part, rows), where)
 
     def chunk(self, layer: int, start: int, stop: int) -> Float[Tensor, "n target d_model"]:
         """Decoder rows of neighbouring features."""
         part, where = self._decoder(layer)
         file = self.tensors.of(where)
         if where.transposed:
-            return self._targets(part, file.columns(where.key, range(start, stop)))
-        return self._targets(part, file.stretch(where.key, start, stop))
+            rows = file.columns(where.key, range(start, stop))
+        else:
+            rows = file.stretch(where.key, start, stop)
+        return _sound(self._targets(part, rows), where)
 
     def bias(self, target: int) -> Float[Tensor, " d_model"]:
         """What is written to a layer when no feature is active; zeros for a layer that is not here."""
@@ -235,8 +238,9 @@ class FileSource:
         """Rows with a target axis that starts at the layer itself."""
         return _floating(rows[:, None] if rows.ndim == 2 else rows[:, part.first_target :])
 
-    def _whole(self, where: Where) -> Tensor:
-        return _floating(self.tensors.of(where).tensor(where.key, transposed=where.transposed))
+    def _whole(self, where: Where, *, endless: bool = False) -> Tensor:
+        whole = _floating(self.tensors.of(where).tensor(where.key, transposed=where.transposed))
+        return _sound(whole, where, endless=endless)
 
     def _vector(self, where: Where) -> Tensor:
         return self._whole(where).float()
@@ -253,6 +257,28 @@ def _on_raw_stream(
 
 def _floating(tensor: Tensor) -> Tensor:
     return tensor if tensor.is_floating_point() else tensor.float()
+
+
+def _sound(tensor: Tensor, where: Where, *, endless: bool = False) -> Tensor:
+    """The tensor, if all its numbers are finite; one look that allocates nothing.
+
+    A feature with a NaN in its encoder would never be active, and nobody would know why.
+
+    Args:
+        tensor: in any floating format.
+        where: its file and key.
+        endless: whether infinity is allowed: a threshold that is never passed takes its feature out.
+
+    Raises:
+        TranscoderError: kind "corrupt", naming file and key.
+    """
+    ends = [float(end) for end in torch.aminmax(tensor)] if tensor.numel() else []
+    if any(math.isnan(end) or (math.isinf(end) and not endless) for end in ends):
+        raise TranscoderError(
+            f"{where.key} in {where.file} is damaged", kind="corrupt",
+            why="it holds numbers that are not finite", fix="Download or copy it again",
+        )  # fmt: skip
+    return tensor
 
 
 def no_decoder(layer: int) -> TranscoderError:

@@ -125,6 +125,45 @@ def test_another_width_is_another_model(tmp_path: Path) -> None:
     error = refusal(tmp_path)
     assert error.kind == "mismatch"
     assert "reads 16 numbers per token, the model has 32; it says that it is for tiny/model" in str(error)
+    assert "W_enc in layer_0.safetensors has shape [10, 16] and [10, 32] was expected" in str(error)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [
+        ("W_enc_1.safetensors", "W_enc_1"),
+        ("W_enc_1.safetensors", "b_enc_1"),
+        ("W_dec_1.safetensors", "W_dec_1"),
+    ],
+)
+def test_numbers_that_are_not_finite_are_refused_where_they_are_read(
+    tmp_path: Path, file: str, key: str, number: float
+) -> None:
+    write_clt(made(jump=True), tmp_path)
+    change(tmp_path / file, key, lambda w: w.index_fill(0, torch.tensor([3]), number))
+    transcoder = open_folder(LocalFolder(tmp_path), tiny("llama"))
+    told = f"{key} in {file} is damaged: it holds numbers that are not finite"
+    reads = (
+        (lambda: transcoder.encoder(1),)
+        if "enc" in key
+        else (lambda: transcoder.rows(1, torch.tensor([3])), lambda: list(transcoder.decoder_chunks(1)))
+    )
+    for read in reads:
+        with pytest.raises(TranscoderError, match=told) as found:
+            read()
+        assert found.value.kind == "corrupt"
+
+
+def test_an_infinite_threshold_takes_its_feature_out_and_a_nan_is_refused(tmp_path: Path) -> None:
+    write_clt(made(jump=True), tmp_path)
+    file = tmp_path / "W_enc_1.safetensors"
+    change(file, "threshold_1", lambda w: w.index_fill(0, torch.tensor([3]), float("inf")))
+    transcoder = open_folder(LocalFolder(tmp_path), tiny("llama"))
+    assert not transcoder.activate(1, torch.full((1, 10), 1e6))[0, 3]
+    change(file, "threshold_1", lambda w: w.index_fill(0, torch.tensor([3]), float("nan")))
+    with pytest.raises(TranscoderError, match="threshold_1 .* is damaged"):
+        open_folder(LocalFolder(tmp_path), tiny("llama")).encoder(1)
 
 
 def test_a_decoder_of_other_layers_is_no_decoder_of_this_one(tmp_path: Path) -> None:
