@@ -21,6 +21,7 @@ FROZEN = {
     "everything": "attention, norm scales and MLP outputs are frozen: direct effects only",
 }
 LARGEST = "largest in corpus"
+ADDED_UP = "added up"
 TOP_READING = (
     "Each bar is a token that is among the most probable ones before or after: its probability at the last "
     "position, edited minus baseline; blue where the edits raised it, orange where they lowered it. An edit "
@@ -164,7 +165,7 @@ def n_idle(result: InjectResult) -> int:
 def edited_table(
     result: InjectResult, *, idle: bool = True, labels: Mapping[str, str] | None = None
 ) -> "pd.DataFrame":
-    """One row per edited feature and token: from, to, decoder rows added, largest ||delta||/||residual||.
+    """One row per edit of a feature at a token: from, to, decoder rows added, how large the push is there.
 
     Args:
         result: the numbers.
@@ -174,7 +175,9 @@ def edited_table(
     import pandas as pd
 
     column_of = {position: column for column, position in enumerate(result.pushed_positions.tolist())}
-    ratios = result.delta_ratios.max(0) if len(result.pushed_layers) else []
+    ratios, sums = (
+        part.max(0) if len(result.pushed_layers) else [] for part in (result.delta_ratios, result.sum_ratios)
+    )
     rows = [
         (
             at.feature.text,
@@ -184,6 +187,7 @@ def edited_table(
             after - before,
             largest,
             float(ratios[column_of[at.position]]),
+            float(sums[column_of[at.position]]),
             result.edits[piece],
         )
         for at, piece, before, after, largest in zip(
@@ -196,7 +200,7 @@ def edited_table(
         )
         if idle or before or after
     ]
-    columns = ["feature", "token", "from", "to", "rows added", LARGEST, charts.RATIO, "edit"]
+    columns = ["feature", "token", "from", "to", "rows added", LARGEST, charts.RATIO, ADDED_UP, "edit"]
     frame = pd.DataFrame(rows, columns=columns)
     if labels:
         frame["label"] = [labels.get(name, "") for name in frame["feature"]]

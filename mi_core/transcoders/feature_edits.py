@@ -106,12 +106,12 @@ def _problem(edit: FeatureEdit) -> str:
 
 
 def parse_feature_edits(text: str) -> tuple[FeatureEdit, ...]:
-    """Read a list of edits; spaces around pieces are ignored, an empty text is an empty list.
+    """Read a list of edits; spaces beside signs are ignored, lines end a piece, an empty text is no edit.
 
     Raises:
         InputError: naming the first piece that cannot be read, or that is there twice.
     """
-    return parse_pieces(text, _parse, MAX_EDITS, "edits")
+    return parse_pieces(re.sub(r"[\r\n]+", ",", text), _parse, MAX_EDITS, "edits")
 
 
 def format_feature_edits(edits: Sequence[FeatureEdit]) -> str:
@@ -121,7 +121,9 @@ def format_feature_edits(edits: Sequence[FeatureEdit]) -> str:
 
 def _parse(piece: str) -> FeatureEdit:
     # 5:102@7:set=3 has two colons; the feature's own one is before the "@" or directly before its number.
-    named = re.sub(r"^\s*(\d+):(\d+)", r"L\1F\2", piece[:MAX_PIECE_CHARACTERS], flags=re.ASCII)
+    # Spaces beside a sign mean nothing; elsewhere they stay, so that "set=1 2" is refused and not read as 12.
+    bare = re.sub(r"\s*([@:=+])\s*", r"\1", piece[:MAX_PIECE_CHARACTERS]).lower()
+    named = re.sub(r"^(\d+):(\d+)", r"L\1F\2", bare, flags=re.ASCII)
     found = _PIECE.fullmatch(named) if len(piece) <= MAX_PIECE_CHARACTERS else None
     if found is None:
         raise InputError(f"{piece[:80]!r} is no edit of a feature", fix=_FORMS)

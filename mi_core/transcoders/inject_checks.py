@@ -196,8 +196,8 @@ def _mode(inputs: InjectInputs, edits: Sequence[FeatureEdit]) -> Iterator[str]:
         return
     if inputs.frozen == "everything":
         yield (
-            "Everything is frozen: these are direct effects, without a continuation. Other features show what "
-            "their encoders would say; they do not act themselves."
+            "Everything is frozen: these are direct effects, without a continuation. Other features show "
+            "what their encoders would say; they do not act themselves."
         )
     elif inputs.frozen == "attention" and inputs.continuation:
         yield "Attention is frozen for the prompt only; new tokens of the continuation attend freely."

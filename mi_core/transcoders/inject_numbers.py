@@ -39,6 +39,22 @@ def push_norms(
     return added_norms, sum_norms, stream_norms
 
 
+def chained(
+    compiled: Compiled, found: Float[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """From and to of every edit; edits of one activation stand one after the other, as their sizes add up.
+
+    Args:
+        compiled: the list.
+        found: activation that each edit finds, were it alone at its place.
+    """
+    start, now = np.zeros(len(found)), {}
+    for index, one in enumerate(compiled.placed):
+        start[index] = now.get(one.at, found[index])
+        now[one.at] = start[index] + compiled.size[index]
+    return start, start + compiled.size
+
+
 def corpus_largest(transcoder: Transcoder, compiled: Compiled) -> Float[np.ndarray, " edited"]:
     """Largest activation of each edited feature in the corpus; NaN where no corpus pass was made."""
     try:

@@ -77,7 +77,9 @@ def _draw_settings() -> None:
         )  # fmt: skip
         st.number_input(
             "Continue by tokens", min_value=0, max_value=MAX_CONTINUATION, key="inject_steps", width=160,
-            help="Greedy, before and after; 0 for none. Edits of all tokens act on new ones, too.",
+            help="Greedy, before and after; 0 for none. Edits of all tokens act on new ones, too. With "
+            "everything frozen there is none: new tokens have no baseline.",
+            disabled=st.session_state["inject_frozen"] == "everything",
         )  # fmt: skip
 
 

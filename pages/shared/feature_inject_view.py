@@ -39,6 +39,13 @@ def draw_result(result: InjectResult) -> None:
         draw_continuation(result, "inject_continuation", result.edits)
         return
     figure_card("inject_top", top_figure(result), formula=INJECT_FORMULA)
+    if result.inputs.frozen == "everything" and result.inputs.continuation:
+        st.info(
+            "No continuation with everything frozen: a new token has no baseline to be frozen at. Freeze "
+            "attention, or nothing, to see what the model goes on to say; here the top tokens above are all "
+            "that the direct effects give.",
+            icon=":material/info:",
+        )
     draw_continuation(result, "inject_continuation", result.edits)
     if len(result.feature_layers):
         figure_card(
@@ -66,8 +73,9 @@ def _draw_edited(result: InjectResult) -> None:
                 f"{len(frame)} activation{'' if len(frame) == 1 else 's'}{told} of transcoder "
                 f"{result.transcoder}; {FROZEN[result.inputs.frozen]}. From: what the encoder says once the "
                 "edits of earlier layers act. Rows added: to \N{MINUS SIGN} from, how many times the decoder "
-                "rows are added. ||delta|| / ||residual||: the largest of that token over the layers, with "
-                "all edits there."
+                "rows are added; edits of one activation stand one after the other. ||delta|| / "
+                "||residual||: the largest of that token over the layers, with all edits there; added up: "
+                "the same with all that was added up to a layer."
             )
         )
 
@@ -76,7 +84,7 @@ def _done(frame: pd.DataFrame) -> pd.DataFrame:
     """The table of edited features with from and to in one column, and without what is not known."""
     from mi_core.exports.feature_inject import LARGEST
 
-    shown = written(frame, frame.columns[2:7])
+    shown = written(frame, frame.columns[2:8])
     arrow = [f"{before} → {after}" for before, after in zip(shown["from"], shown["to"], strict=True)]
     unknown = [] if any(shown[LARGEST]) else [LARGEST]
     shown = shown.drop(columns=["from", "to", *unknown])

@@ -34,7 +34,8 @@ sometimes enough.
 **Limits.** Strengths far above what features reach in text push the model off its distribution; the card
 warns where the push is longer than the state. Picking is first order. One prompt is one example.
 
-**Steering by features** adds the same push at every token, or at the prompt's or the new ones, while the text
-grows. Holding a feature at a value, or ablating it, would need its activation at tokens that are not written
-yet; the tab Intervene does that on a prompt.
+**Steering by features** edits at every token, or at the prompt's or the new ones, while the text grows. Add
+and suppress push the same everywhere. Set, scale and ablate read the feature anew at every token, once all
+edits before it act, and push by the difference; a figure shows what was read. Every step equals a whole pass
+over the text so far with the same edits, and each run checks that on its finished text.
 """

@@ -73,6 +73,17 @@ def test_the_tab_shows_the_librarys_numbers_and_its_link_restores_the_list(
     assert len(session.get("vega_lite_chart")) == 3
 
 
+def test_with_everything_frozen_it_is_told_where_the_continuation_would_be(
+    frame: Callable[..., AppTest],
+) -> None:
+    session = opened(frame, fi="L0F3@2:set=1", fi_frozen="everything")
+    assert "No continuation with everything frozen" in " ".join(one.value for one in session.info)
+    assert session.number_input(key="inject_steps").disabled
+    session = opened(frame, fi="L0F3@2:set=1", fi_frozen="attention")
+    assert "No continuation" not in " ".join(one.value for one in session.info)
+    assert not session.number_input(key="inject_steps").disabled
+
+
 def test_picking_adds_removing_brings_the_baseline_back(frame: Callable[..., AppTest]) -> None:
     frame("home")
     layer, feature = active_name()[1:].split("F")

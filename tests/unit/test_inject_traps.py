@@ -15,6 +15,7 @@ from mi_core.engine import build_model
 from mi_core.errors import Cancelled, EditError, InputError, SiteMissing
 from mi_core.exports.before_after import before_after_table
 from mi_core.exports.feature_inject import (
+    ADDED_UP,
     edited_table,
     features_figure,
     push_figure,
@@ -22,8 +23,11 @@ from mi_core.exports.feature_inject import (
     top_table,
 )
 from mi_core.model.model import LoadedModel
+from mi_core.tokens import tokenize
 from mi_core.transcoders import InjectInputs, InjectResult, inject
 from mi_core.transcoders.feature_edits import FeatureEdit, format_feature_edits, parse_feature_edits
+from mi_core.transcoders.feature_edits_compile import compile_feature_edits
+from mi_core.transcoders.inject_checks import _beyond_corpus
 from mi_core.transcoders.inject_passes import add_before_softcap
 from mi_core.transcoders.names import Feature
 from mi_core.transcoders.transcoder import Encoder, Hook, Transcoder
@@ -55,6 +59,8 @@ def done(edits: str, **more: Any) -> InjectResult:
         ("L5F102:ablate,L1F2@all:suppress=.5", "L5F102@all:ablate,L1F2@all:suppress=0.5"),
         ("L5F102@1:set=0.1", "L5F102@1:set=0.1"),
         (" , ", ""),
+        ("L5F102 @ 3 + 4 : SET = 2", "L5F102@3+4:set=2"),
+        ("L5F102@7:set=3\nL3F7@all:ablate,\r\n", "L5F102@7:set=3,L3F7@all:ablate"),
     ],
 )
 def test_the_text_form_comes_back(text: str, canonical: str) -> None:
@@ -262,3 +268,46 @@ def test_an_edit_says_what_it_makes_of_an_activation() -> None:
     values = {"set": 3.0, "add": 3.0, "scale": 3.0, "ablate": None, "suppress": 3.0}
     new = {mode: FeatureEdit(feature, mode, value).new_activation(2.0) for mode, value in values.items()}  # type: ignore[arg-type]
     assert new == {"set": 3, "add": 5, "scale": 6, "ablate": 0, "suppress": -1}
+
+
+@pytest.mark.parametrize("text", ["L1F2@3:set=1 2", "L1F2@3 4:set=1", "L1F2@3:set=1e 2"])
+def test_a_space_inside_a_number_is_not_read_over(text: str) -> None:
+    with pytest.raises(InputError, match="no edit of a feature"):
+        parse_feature_edits(text)
+
+
+@pytest.mark.parametrize("frozen", ["nothing", "everything"])
+def test_several_pushes_of_one_activation_stand_one_after_the_other(frozen: str) -> None:
+    """Both act, so the last "to" is what the activation becomes: that of one push by their sum."""
+    both = done("L1F4@3:add=3,L1F4@3:add=4,L1F4@3:suppress=1", frozen=frozen)
+    once = done("L1F4@3:add=6", frozen=frozen)
+    assert both.kl == pytest.approx(once.kl, rel=1e-9)
+    start = float(once.activation_from[0])
+    np.testing.assert_allclose(both.activation_from, [start, start + 3, start + 7], atol=1e-6)
+    np.testing.assert_allclose(both.activation_to, [start + 3, start + 7, start + 6], atol=1e-6)
+    assert edited_table(both)["rows added"].tolist() == pytest.approx([3, 4, -1])
+    assert not any("pushes the other way" in warning for warning in both.warnings)
+
+
+def test_only_the_end_of_several_pushes_can_be_below_zero() -> None:
+    there = done("L1F4@3:add=-900,L1F4@3:add=950")
+    assert not any("below 0" in warning for warning in there.warnings)
+    below = done("L1F4@3:add=-900,L1F4@3:add=20")
+    assert any("L1F4@3: set below 0" in warning for warning in below.warnings)
+
+
+def test_what_is_added_up_over_the_layers_stands_beside_the_largest_push() -> None:
+    result = done("L0F3@2:add=2")
+    row = edited_table(result).iloc[0]
+    assert row[ADDED_UP] == pytest.approx((result.sum_norms / result.residual_norms).max())
+    assert row["||delta|| / ||residual||"] == pytest.approx(
+        (result.delta_norms / result.residual_norms).max()
+    )
+
+
+def test_a_feature_that_is_never_active_in_the_corpus_is_told() -> None:
+    model = model_of()
+    edits, ids = parse_feature_edits("L1F4@3:set=2"), tokenize(model.tokenizer, PROMPT).ids
+    compiled = compile_feature_edits(model, model.transcoders[""], ids, edits)
+    said = list(_beyond_corpus(compiled, np.array([2.0]), np.array([0.0])))
+    assert said[0].endswith("L1F4@3 to 2 (corpus: never active).")
