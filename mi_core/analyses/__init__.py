@@ -93,7 +93,8 @@ if TYPE_CHECKING:
     from mi_core.analyses.attribution_run import attribution
     from mi_core.analyses.causal_trace_average_run import causal_trace_average
     from mi_core.analyses.causal_trace_run import causal_trace, causal_trace_plan
-    from mi_core.analyses.character_helix_run import character_helix, character_helix_cost
+    from mi_core.analyses.character_helix_plan import character_helix_cost
+    from mi_core.analyses.character_helix_run import character_helix
     from mi_core.analyses.circuit_test_run import circuit_test
     from mi_core.analyses.circuit_test_whole import head_circuit
     from mi_core.analyses.composition_run import composition, composition_seconds
@@ -304,7 +305,7 @@ _NEEDS_TORCH = {
     "attribution_patching": "mi_core.analyses.attribution_patching_run",
     "attribution_patching_seconds": "mi_core.analyses.attribution_patching_run",
     "character_helix": "mi_core.analyses.character_helix_run",
-    "character_helix_cost": "mi_core.analyses.character_helix_run",
+    "character_helix_cost": "mi_core.analyses.character_helix_plan",
     "circuit_test": "mi_core.analyses.circuit_test_run",
     "circuit_test_seconds": "mi_core.analyses.path_patching_cost",
     "head_circuit": "mi_core.analyses.circuit_test_whole",

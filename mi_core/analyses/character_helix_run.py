@@ -27,27 +27,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.causal_trace_result import Step
+from mi_core.analyses.character_helix_checks import helix_checks, helix_warnings
 from mi_core.analyses.character_helix_geometry import Geometry, geometry
 from mi_core.analyses.character_helix_inputs import CharacterHelixInputs
-from mi_core.analyses.character_helix_lines import Piece, pieces
-from mi_core.analyses.character_helix_result import CharacterHelixResult, HelixCost
+from mi_core.analyses.character_helix_lines import Piece
+from mi_core.analyses.character_helix_plan import helix_pieces, shuffled_counts, state_bytes
+from mi_core.analyses.character_helix_result import CharacterHelixResult
 from mi_core.analyses.neuron_state import state_device
 from mi_core.analyses.neuron_texts import context_of
 from mi_core.engine import run
-from mi_core.errors import Cancelled, InputError, ModelError
+from mi_core.errors import Cancelled, ModelError
 from mi_core.model.model import LoadedModel
-from mi_core.model.progress import format_bytes
-from mi_core.model.structure import Dims
 from mi_core.provenance import Provenance
 
 OnHelixStep = Callable[[Step[CharacterHelixResult]], None]
 
-MAX_STATE_BYTES = 4_000_000_000
 SECONDS_BETWEEN_PARTIALS = 2.0
-NOISE = 2.0
-"""Below this many times the control's variance a layer's curve is called noise."""
 
 
 def character_helix(
@@ -71,8 +67,8 @@ def character_helix(
     """
     for layer in range(model.dims.n_layers):
         model.structure.require(inputs.site, layer)
-    made, left_out = _pieces(model.tokenizer, inputs, context_of(model))
-    _state_bytes(model.dims, inputs)
+    made, left_out = helix_pieces(model.tokenizer, inputs, context_of(model))
+    state_bytes(model.dims, inputs)
     work = _Helix(model, inputs, made, left_out)
     for piece in made:
         try:
@@ -83,83 +79,6 @@ def character_helix(
     with contextlib.suppress(Cancelled):  # everything is done already
         work.report(on_step)
     return work.result()
-
-
-def character_helix_cost(
-    tokenizer: Any,
-    dims: Dims,
-    inputs: CharacterHelixInputs,
-    *,
-    context: int | None = None,
-    speed: float | None = None,
-) -> HelixCost:
-    """What a helix will take: the texts are wrapped and tokenized, no model runs.
-
-    Args:
-        tokenizer: of the model.
-        dims: its sizes.
-        inputs: the question.
-        context: longest prompt that the model reads, in tokens.
-        speed: measured token-layers per second.
-
-    Raises:
-        InputError: no token has a count, or the sums would not fit.
-    """
-    made, left_out = _pieces(tokenizer, inputs, context)
-    tokens = sum(len(piece.ids) for piece in made)
-    return HelixCost(
-        passages=len({piece.passage for piece in made}),
-        left_out=left_out,
-        tokens=tokens,
-        passes=len(made),
-        state_bytes=_state_bytes(dims, inputs),
-        seconds=tokens * dims.n_layers / speed if speed else None,
-    )
-
-
-def _pieces(tokenizer: Any, inputs: CharacterHelixInputs, context: int | None) -> tuple[list[Piece], int]:
-    made, left_out = pieces(
-        tokenizer,
-        inputs.texts,
-        widths=inputs.widths,
-        limit=inputs.chunk_tokens if context is None else min(inputs.chunk_tokens, context),
-        max_tokens=inputs.max_tokens,
-        bos=inputs.bos,
-    )
-    n = _histogram(made, inputs.max_count)
-    if (n >= inputs.n_min).sum() < 3:
-        raise InputError(
-            f"Fewer than 3 character counts have {inputs.n_min} tokens",
-            why=f"the wrapped texts have {int(n.sum()):,} tokens that count",
-            fix="Give more text, or fewer tokens per count",
-        )
-    return made, left_out
-
-
-def _histogram(made: list[Piece], max_count: int) -> np.ndarray:
-    """Tokens per character count, 0 to `max_count`."""
-    every = np.concatenate([np.array(piece.counts) for piece in made])
-    return np.bincount(every[(every >= 0) & (every <= max_count)], minlength=max_count + 1)
-
-
-def _state_bytes(dims: Dims, inputs: CharacterHelixInputs) -> int:
-    size = 16 * dims.n_layers * (inputs.max_count + 1) * dims.d_model
-    if size > MAX_STATE_BYTES:
-        raise InputError(
-            f"The sums would take {format_bytes(size)}",
-            why=f"{dims.n_layers} layers, {inputs.max_count + 1} counts, {dims.d_model:,} dimensions",
-            fix="Lower the largest character count",
-        )
-    return size
-
-
-def _shuffled(made: list[Piece], max_count: int, seed: int) -> list[np.ndarray]:
-    """The counts of all pieces, dealt out anew among the tokens that count up to `max_count`."""
-    every = np.concatenate([np.array(piece.counts) for piece in made])
-    there = (every >= 0) & (every <= max_count)
-    dealt = every.copy()
-    dealt[there] = np.random.default_rng(seed).permutation(every[there])
-    return np.split(dealt, np.cumsum([len(piece.counts) for piece in made])[:-1])
 
 
 @dataclass(slots=True)
@@ -191,7 +110,7 @@ class _Helix:
     dealt: list[np.ndarray] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.dealt = _shuffled(self.pieces, self.inputs.max_count, self.inputs.seed)
+        self.dealt = shuffled_counts(self.pieces, self.inputs.max_count, self.inputs.seed)
         self.own.n = np.zeros(self.inputs.max_count + 1, np.int64)
         self.control.n = np.zeros(self.inputs.max_count + 1, np.int64)
 
@@ -264,8 +183,9 @@ class _Helix:
         )
         if partial:
             return result
+        checks = helix_checks(result, [*own, *control], self.pieces, self.done, (self.own.n, self.control.n))
         warnings = helix_warnings(result, self.pieces, self.done, self.left_out)
-        return replace(result, warnings=warnings, checks=self._checks(result, [*own, *control]))
+        return replace(result, warnings=warnings, checks=checks)
 
     def _shape(self, sums: _Sums, layer: int, kept: np.ndarray) -> Geometry:
         means = sums.means(layer, kept)
@@ -276,29 +196,6 @@ class _Helix:
                 fix="Load the model in float32",
             )
         return geometry(means, kept, self.inputs.components)
-
-    def _checks(self, result: CharacterHelixResult, shapes: list[Geometry]) -> tuple[Check, ...]:
-        residue = max(one.residue for one in shapes)
-        expected = _histogram(self.pieces[: self.done], self.inputs.max_count)
-        same = bool((expected == self.own.n).all())
-        dealt = bool(self.done < len(self.pieces) or (self.own.n == self.control.n).all())
-        return (
-            Check(
-                "all components give the means back",
-                residue < 1e-9,
-                f"Inner products of the centred means agree to {residue:.1e} in all layers.",
-            ),
-            Check(
-                "every token is counted once",
-                same and result.counted == int(self.own.n.sum()),
-                f"{result.counted:,} of {self.tokens:,} tokens have a count up to {self.inputs.max_count}.",
-            ),
-            Check(
-                "the control has as many tokens per count",
-                dealt,
-                "They are equal." if self.done == len(self.pieces) else "After a stop they differ a little.",
-            ),
-        )
 
 
 def _stacked(shapes: list[Geometry]) -> dict[str, Any]:
@@ -311,37 +208,3 @@ def _stacked(shapes: list[Geometry]) -> dict[str, Any]:
         "dimensions": np.array([one.dimensions for one in shapes]),
         "ringing": np.array([one.ringing for one in shapes]),
     }
-
-
-def helix_warnings(
-    result: CharacterHelixResult, made: list[Piece], done: int, left_out: int
-) -> tuple[str, ...]:
-    """What has to be known before the figures are read."""
-    warnings, inputs = [], result.inputs
-    if result.cancelled:
-        warnings.append(f"Stopped after {done:,} of {len(made):,} pieces: the means are over fewer texts.")
-    if left_out:
-        warnings.append(
-            f"The limit of {inputs.max_tokens:,} tokens left the last {left_out:,} stretches of text unread."
-        )
-    breaks, seen = (sum(getattr(piece, name) for piece in made[:done]) for name in ("breaks", "seen_breaks"))
-    if seen < breaks:
-        warnings.append(
-            f"This tokenizer drops {breaks - seen:,} of {breaks:,} line breaks: the model cannot see where "
-            "those lines start."
-        )
-    missing = inputs.max_count + 1 - len(result.counts)
-    if missing:
-        warnings.append(
-            f"{missing} of the {inputs.max_count + 1} character counts have fewer than {inputs.n_min} tokens "
-            "and are left out."
-        )
-    noise = np.flatnonzero(~(result.above_control >= NOISE))
-    if len(noise):
-        named = f"In layer{'s' if len(noise) > 1 else ''} {', '.join(map(str, noise))}"
-        which = "In all layers" if len(noise) == result.n_layers else named
-        warnings.append(
-            f"{which} the means vary less than {NOISE:g} times as much as with shuffled counts: that may be "
-            "noise, whatever shape it has."
-        )
-    return tuple(warnings)
