@@ -1,8 +1,10 @@
-"""What holds for every test: one thread, annotations are checked, and nothing reaches beyond this machine."""
+"""What holds for every test: one thread, nothing of the user's, annotations are checked, nothing leaves this
+machine."""
 
 import ipaddress
 import os
 import socket
+import tempfile
 from pathlib import Path
 
 import jaxtyping
@@ -11,6 +13,13 @@ import pytest
 # Before torch is imported, and for processes that tests start: tiny models are slower with more threads, and
 # several times slower when something else uses the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Models, labels and lenses that somebody has here change no test, and no test changes them.
+_HOME = tempfile.TemporaryDirectory(prefix="lantern-tests-")
+for name in ("HF_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+    os.environ[name] = str(Path(_HOME.name) / name)
+for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "LANTERN_TOKEN"):
+    os.environ.pop(name, None)
 
 ROOT = Path(__file__).resolve().parents[1]
 

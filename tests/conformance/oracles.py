@@ -28,7 +28,7 @@ def ask(program: str, folder: Path, asked: Mapping[str, Any]) -> dict[str, np.nd
     request.write_text(json.dumps(asked), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name(program), folder, request, answer],
-        env={**os.environ, **QUIET}, capture_output=True, text=True, timeout=100, check=False,
+        env={**os.environ, **QUIET}, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     with np.load(answer, allow_pickle=False) as archive:

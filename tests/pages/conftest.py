@@ -1,6 +1,5 @@
 """The frame as a test drives it, and the models that the tests load."""
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,17 +8,17 @@ from streamlit.testing.v1 import AppTest
 
 from mi_core.model.spec import ModelSpec
 from pages.shared.jobs import SERVER
-from pages.shared.session import default_spec, hub
+from pages.shared.session import default_spec, downloads, hub
 from tests.disk import save_model
+from tests.page_runs import PATIENCE, patient, until_idle
 
 FRAME = Path(__file__).resolve().parents[2] / "pages" / "shared" / "frame.py"
-SOON = 60.0
 
 
 def load(spec: ModelSpec) -> None:
     """Bring a model into memory, or raise what prevents it."""
     job = hub().load(spec, "test")
-    assert job.wait(SOON)
+    assert job.wait(PATIENCE)
     job.value()
 
 
@@ -30,11 +29,13 @@ def _atlas() -> None:
 
 @pytest.fixture(autouse=True)
 def _nothing_runs_on() -> Iterator[None]:
-    """Cancels what a test leaves behind, for which the next one would wait: its session never disconnects."""
+    """Ends what a test leaves behind, for which the next one would wait: its session never disconnects."""
     yield
-    for job in hub().worker._all_live():
-        if SERVER not in job.waiters:
-            job.cancel()
+    live = [*hub().worker._all_live(), *downloads()._all_live()]
+    left = [job for job in live if SERVER not in job.waiters]
+    for job in left:
+        job.cancel()
+    assert all(job.wait(PATIENCE) for job in left)
 
 
 @pytest.fixture
@@ -49,22 +50,24 @@ def frame(_atlas: None) -> Callable[..., AppTest]:
 
 
 def open_frame(page: str = "home", **link: str) -> AppTest:
-    """One session on a page; the keywords are the link's values."""
-    session = AppTest.from_file(str(FRAME), default_timeout=SOON)
+    """One session on a page; the keywords are the link's values. Its runs wait for what they have begun."""
+    return patient(session_on(page, **link)).run()
+
+
+def session_on(page: str = "home", **link: str) -> AppTest:
+    """A session that has not run yet, and whose runs wait for nothing longer than a page does."""
+    session = AppTest.from_file(str(FRAME), default_timeout=PATIENCE)
     for key, value in link.items():
         session.query_params[key] = value
     if page != "home":
         session.switch_page(f"../{page}.py")
-    return session.run()
+    return session
 
 
 def settle(session: AppTest, slot: str = "causal_trace") -> AppTest:
-    """Wait for the page's run and let the page draw it."""
-    end = time.monotonic() + SOON
-    while session.session_state[f"_run_{slot}"].active:
-        assert time.monotonic() < end, "the run does not end"
-        session.session_state[f"_run_{slot}"].job.wait(0.1)
-        session.run()
+    """Wait for the page's run, for those that come before and after it, and let the page draw them."""
+    until_idle(session, [slot])
+    assert f"_run_{slot}" in session.session_state, f"no {slot} was begun:\n{texts(session)}"
     return session.run()
 
 

@@ -8,6 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from mi_core.analyses import AblationSweepInputs, AblationSweepResult, ablation_sweep
 from pages.shared.session import default_spec, hub
+from tests.page_runs import until_idle
 from tests.pages.conftest import assert_sound, settle, texts
 
 PROMPT = "The Louvre Museum is located in the city of"
@@ -97,9 +98,7 @@ def test_the_dose_of_an_edge(frame: Callable[..., AppTest]) -> None:
 )
 def test_mistakes_cost_one_sentence(frame: Callable[..., AppTest], link: dict[str, str], said: str) -> None:
     session = frame("knockout", **{"prompt": PROMPT, "ko_tab": "sweeps", **link})
-    for slot in ("ablation_sweep", "joint_ablation"):
-        if f"_run_{slot}" in session.session_state:
-            settle(session, slot)
+    until_idle(session, ("ablation_sweep", "joint_ablation"))
     assert_sound(session)
     shown = [element.value for element in (*session.error, *session.warning, *session.info)]
     assert any(said in text.replace("\\", "") for text in shown)

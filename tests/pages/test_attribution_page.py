@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 from mi_core.analyses import AttributionInputs, AttributionResult, attribution
 from pages.shared.attribution_view import shown_neurons
 from pages.shared.session import default_spec, hub
+from tests.page_runs import until_idle
 from tests.pages.conftest import assert_sound, settle, texts
 
 PROMPT = "The Louvre Museum is located in the city of"
@@ -112,8 +113,7 @@ def test_neurons_that_are_asked_for_are_shown(frame: Callable[..., AppTest]) -> 
 )
 def test_mistakes_cost_one_sentence(frame: Callable[..., AppTest], link: dict[str, str], said: str) -> None:
     session = frame("attribution", **{"prompt": PROMPT, **link})
-    if "_run_attribution" in session.session_state:
-        settle(session, "attribution")
+    until_idle(session, ["attribution"])
     assert_sound(session)
     shown = [element.value for element in (*session.error, *session.warning, *session.info)]
     assert any(said in text.replace("\\", "") for text in shown)

@@ -16,7 +16,8 @@ from pages.shared.examples import TRACES, stored
 from pages.shared.job import Job
 from pages.shared.session import default_spec, hub
 from pages.shared.token_strip import next_span
-from tests.pages.conftest import assert_sound, open_frame, settle, texts
+from tests.page_runs import PATIENCE, until_idle
+from tests.pages.conftest import assert_sound, open_frame, session_on, settle, texts
 
 PROMPT = "The Louvre Museum is located in the city of"
 SWAP = {
@@ -197,7 +198,7 @@ def test_cancel_keeps_what_is_done_and_leaves_no_hook(frame: Callable[..., AppTe
         return trace_page.trace(model, inputs, job)
 
     job = hub().run(default_spec(), ("cancelled", 1), "test", work, "Causal trace")
-    assert job.wait(60)
+    assert job.wait(PATIENCE)
     result = job.value()
     assert result.cancelled
     assert model.modules_with_hooks() == before
@@ -206,17 +207,19 @@ def test_cancel_keeps_what_is_done_and_leaves_no_hook(frame: Callable[..., AppTe
 
 def test_cancel_button_keeps_the_partial_figure(frame: Callable[..., AppTest]) -> None:
     """The session's own Cancel, while the worker is held inside the trace."""
-    session = frame("causal_trace", prompt=PROMPT, subject="2-5", n="3", seed="321")
+    frame("home")  # the model is in memory from here on
+    session = session_on("causal_trace", prompt=PROMPT, subject="2-5", n="3", seed="321").run()
+    until_idle(session)
     model = hub().resident(default_spec())
     assert model is not None
     going, may_go = threading.Event(), threading.Event()
 
     def hold(job: Job) -> None:
         going.set()
-        may_go.wait(30)
+        may_go.wait(PATIENCE)
 
     blocker = hub().worker.submit("hold", "somebody else", hold)
-    assert going.wait(30)
+    assert going.wait(PATIENCE)
     inputs = CausalTraceInputs(PROMPT, subject=(2, 6), samples=3, seed=321)
     about = hub().about(default_spec())
     assert about is not None
@@ -239,7 +242,7 @@ def test_cancel_button_keeps_the_partial_figure(frame: Callable[..., AppTest]) -
     session.run()
     assert "1 run ahead of you" in session.get("progress")[0].proto.text
     may_go.set()
-    assert blocker.wait(30)
+    assert blocker.wait(PATIENCE)
     settle(session)
     assert_sound(session)
     assert session.session_state["_run_causal_trace"].result.cancelled
@@ -254,7 +257,7 @@ def test_stopping_before_anything_is_drawn_says_so(frame: Callable[..., AppTest]
         raise Cancelled
 
     job = hub().worker.submit("stopped", "me", cancelled)
-    assert job.wait(5)
+    assert job.wait(PATIENCE)
     inputs = CausalTraceInputs(PROMPT, subject=(2, 6))
     session.session_state["_run_causal_trace"] = running.Run(default_spec(), inputs, job)
     session.run()

@@ -12,7 +12,8 @@ from pages.shared.catalogue import PAGES
 from pages.shared.features_fields import TABS
 from pages.shared.session import hub
 from tests.disk import save_model
-from tests.pages.conftest import assert_sound, load, open_frame, settle, texts
+from tests.page_runs import until_idle
+from tests.pages.conftest import assert_sound, load, open_frame, texts
 from tests.transcoders import tiny_clt, write_clt
 
 LOOK = [card.name for card in PAGES if card.section == "Look"]
@@ -40,6 +41,17 @@ ASKED = {
     "probe": {},
 }
 """What makes every tab of the features page draw something."""
+RUNS = {
+    "prompt": ("features_on_prompt",),
+    "feature": ("feature_weights",),
+    "words": ("word_search",),
+    "inject": ("inject",),
+    "steer": ("feature_generation",),
+    "planning": ("planning",),
+    "graph": ("feature_graph",),
+    "probe": ("clt_probe",),
+}
+"""What draws it."""
 LONG = "The Space Needle is in downtown Seattle. " * 180
 
 
@@ -53,16 +65,6 @@ def test_the_pages_that_look_are_there() -> None:
     assert LOOK == ["model", "attention", "logit_lens", "neurons", "attribution"]
 
 
-def wait_for_all(session: AppTest) -> None:
-    """Wait for every run of the page; the end of one may begin the next."""
-    while True:
-        state = session.session_state._state.filtered_state
-        waiting = [key for key, run in state.items() if key.startswith("_run_") and run.active]
-        if not waiting:
-            return
-        settle(session, waiting[0].removeprefix("_run_"))
-
-
 @pytest.mark.parametrize("page", ASKING)
 def test_no_prompt_breaks_a_page(page: str, frame: Callable[..., AppTest]) -> None:
     session = frame(page)
@@ -70,7 +72,6 @@ def test_no_prompt_breaks_a_page(page: str, frame: Callable[..., AppTest]) -> No
     for name, prompt in PROMPTS.items():
         session.session_state["prompt"] = prompt
         session.run()
-        wait_for_all(session)
         assert_sound(session)
         assert "broke" not in texts(session), name
 
@@ -79,7 +80,6 @@ def test_no_prompt_breaks_a_page(page: str, frame: Callable[..., AppTest]) -> No
 def test_two_thousand_tokens_without_a_bos(page: str, long_model: Path) -> None:
     load(ModelSpec(str(long_model)))
     session = open_frame(page, model=str(long_model), prompt=LONG)
-    wait_for_all(session)
     about = hub().about(ModelSpec(str(long_model)))
     assert about is not None
     assert 1_900 < len(tokenize(about.tokenizer, LONG)) < 2_300
@@ -90,11 +90,9 @@ def test_two_thousand_tokens_without_a_bos(page: str, long_model: Path) -> None:
 @pytest.mark.parametrize("tab", TABS)
 def test_no_prompt_breaks_a_tab_of_features(tab: str, frame: Callable[..., AppTest]) -> None:
     session = frame("features", ft_tab=tab, **ASKED[tab])
-    wait_for_all(session)
     for name in STRANGE:
         session.session_state["prompt"] = PROMPTS[name]
-        session.run()
-        wait_for_all(session)
+        until_idle(session.run(), RUNS[tab])
         assert_sound(session)
         assert bool(session.get("vega_lite_chart")) == (name != "empty"), name
         assert ("Type a prompt" in texts(session)) == (name == "empty"), name
@@ -119,7 +117,6 @@ def test_two_thousand_tokens_without_a_bos_in_features(tab: str, long_features: 
         "features", model=str(folder), ft_tc=str(transcoder), prompt=LONG, bos="never", ft_tab=tab,
         **ASKED[tab],
     )  # fmt: skip
-    wait_for_all(session)
     assert_sound(session)
     asks = [button for button in session.button if button.label == "Run"]
     assert session.get("vega_lite_chart") or asks

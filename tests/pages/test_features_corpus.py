@@ -13,7 +13,7 @@ from tests.page_runs import until_idle
 from tests.pages.conftest import assert_sound, texts
 
 PROMPT = "The capital of France is"
-SLOTS = ("feature_weights", "feature_corpus", "corpus_text_prompt", "corpus_text_test", "corpus_pass")
+SLOTS = ("feature_weights", "feature_corpus", "corpus_text_prompt", "corpus_text_test")
 CARDS = (
     "**Where L{}F{} is strongest**",
     "**How strongly L{}F{} is active**",
@@ -67,6 +67,7 @@ def test_files_are_shown_with_the_prompt_and_a_text(passed, opened):
             assert card.format(layer, feature) in shown
         assert f"**Your text in L{layer}F{feature}'s colours**" in shown
         assert f"{passed.n_tokens:,} tokens" in [metric.value for metric in session.metric]
+        assert ("Line: the prompt at" in shown) != ("The prompt has no line in it" in shown)
         session.run()
     for width in ("5", "all"):
         session.segmented_control(key="feature_around").set_value(width).run()

@@ -9,8 +9,9 @@ from mi_core.errors import InputError
 from mi_core.transcoders import FeatureGenerationInputs
 from pages.shared.catalogue import all_fields
 from pages.shared.link import read_link
+from tests.page_runs import until_idle
 from tests.pages.conftest import assert_sound, texts
-from tests.pages.test_every_prompt import wait_for_all
+from tests.pages.test_every_prompt import RUNS
 
 PROMPT = "The Louvre Museum is located in the city of"
 PLAN = {"fp_up": "L0F1", "target": " Paris", "fp_n": "0", "fp_grid": "1", "fr_grid": "1"}
@@ -18,9 +19,8 @@ PLAN = {"fp_up": "L0F1", "target": " Paris", "fp_n": "0", "fp_grid": "1", "fr_gr
 
 def opened(frame: Callable[..., AppTest], tab: str, **link: str) -> AppTest:
     session = frame("features", **{"prompt": PROMPT, "ft_tab": tab, **link})
-    wait_for_all(session)
+    until_idle(session, RUNS[tab])
     session.run()
-    wait_for_all(session)
     assert_sound(session)
     return session
 
@@ -29,6 +29,8 @@ def opened(frame: Callable[..., AppTest], tab: str, **link: str) -> AppTest:
     ("tab", "link", "said"),
     [
         ("feature", {"layer": "5", "feature": "1024"}, "Layer 5 has no feature 1,024"),
+        ("feature", {"layer": "5", "feature": "99999999"}, "Layer 5 has no feature 99,999,999"),
+        ("feature", {"feature": "3"}, "may have a feature 3: type its layer"),
         ("feature", {"layer": "99", "feature": "3"}, "no layer 99"),
         ("feature", {"layer": "5", "feature": "3", "fw_at": "banana"}, "does not write to layer banana"),
         ("feature", {"layer": "5", "feature": "3", "fc_test": "x " * 2000}, "The text has"),
@@ -51,7 +53,7 @@ def test_what_is_not_there_is_said(
     tab: str, link: dict[str, str], said: str, frame: Callable[..., AppTest]
 ) -> None:
     session = frame("features", **{"prompt": PROMPT, "ft_tab": tab, **link})
-    wait_for_all(session)
+    until_idle(session, RUNS[tab])
     assert_sound(session)
     assert said in texts(session).replace("\\", "")
 
@@ -63,6 +65,12 @@ def test_a_bad_list_of_pins_is_refused_as_a_whole_and_said() -> None:
     assert len(problems) == 1
     assert "names no feature" in problems[0]
     assert read_link({"ft_pins": "0:1, L3F7"}, fields)[0] == {"feature_pins": "L0F1,L3F7"}
+
+
+@pytest.mark.parametrize(("key", "raw"), [("fq_tokens", "99,x"), ("fq_layers", "-1"), ("ft_pins", "foo")])
+def test_what_a_link_lost_leaves_no_gap_in_the_sentence(key: str, raw: str) -> None:
+    (problem,) = read_link({key: raw}, all_fields())[1]
+    assert problem.endswith("Using no value instead.")
 
 
 def test_a_bad_fit_says_what_else_it_may_be(frame: Callable[..., AppTest]) -> None:

@@ -16,6 +16,7 @@ from mi_core.transcoders import (
 )
 from mi_core.transcoders.planning_presets import PRESETS
 from pages.shared.session import default_spec, hub
+from tests.page_runs import until_idle
 from tests.pages.conftest import assert_sound, settle, texts
 
 PROMPT = "The capital city of France is"
@@ -116,8 +117,7 @@ def test_settings_that_cannot_be_used_are_sentences(
     frame: Callable[..., AppTest], link: dict[str, str], said: str
 ) -> None:
     session = frame("features", **{"prompt": PROMPT, "ft_tab": "planning", **link})
-    if "_run_planning" in session.session_state:  # else the settings were refused before anything ran
-        settle(session, "planning")
+    until_idle(session, ["planning"])
     assert not session.exception
     shown = [*(one.value for one in session.error), *(one.value for one in session.info)]
     assert said in texts(session) + " ".join(shown)
@@ -184,8 +184,7 @@ def test_pushes_that_cannot_be_used_are_sentences(
     frame: Callable[..., AppTest], pushes: str, said: str
 ) -> None:
     session = frame("features", prompt=PROMPT, ft_tab="steer", fg_f=pushes)
-    if "_run_feature_generation" in session.session_state:
-        settle(session, "feature_generation")
+    until_idle(session, ["feature_generation"])
     assert not session.exception
     assert said in texts(session) + " ".join(one.value for one in session.error)
 

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from mi_core.model.progress import format_bytes
 from mi_core.transcoders import TranscoderCheckInputs, transcoder_check
 from pages.shared.session import default_spec, hub
+from tests.page_runs import until_idle
 from tests.pages.conftest import assert_sound, settle, texts
 from tests.range_hub import RangeHub, serve
 
@@ -48,9 +49,14 @@ def copied(folder: Path, hooks: str) -> Path:
 def test_wrong_hooks_are_told_in_red_and_the_right_ones_are_not(
     frame: Callable[..., AppTest], tmp_path: Path
 ) -> None:
-    wrong = copied(tmp_path, "feature_input_hook: mlp.hook_in\nfeature_output_hook: hook_mlp_out\n")
+    hooks = "feature_input_hook: mlp.hook_in\nfeature_output_hook: hook_mlp_out\n"
+    wrong = copied(tmp_path, f"model_name: <b>other</b>/model\n{hooks}")
     session = opened(frame, ft_tc=str(wrong))
-    assert any("Wrong hooks or wrong model" in error.value for error in session.error)
+    (error,) = [error.value for error in session.error]
+    assert "Wrong hooks or wrong model" in error
+    assert "made for `<b>other</b>/model`" in error
+    settle(session, "features_on_prompt")
+    assert not any("times the variance" in one.value for one in session.warning)  # it is said above
     copied(tmp_path, "feature_input_hook: hook_resid_mid\nfeature_output_hook: hook_mlp_out\n")
     session.run()  # the files have changed under the same name
     settle(session, "feature_source")
@@ -98,8 +104,7 @@ def test_from_the_hub_sizes_first_then_what_is_asked_for(
     assert far.asked == []
     assert "encoders: which features are active (8)" in texts(session)
     session.button(key="feature_hub_fetch_encoder").click().run()
-    if "_run_feature_fetch" in session.session_state:
-        settle(session, "feature_fetch")
+    until_idle(session, ["feature_fetch"])
     session.run()
     settle(session, "feature_source")
     assert "Only the encoders are here" in texts(session)
@@ -141,8 +146,7 @@ def test_encoders_of_whole_layers_are_offered_alone_with_the_smaller_size(
     assert format_bytes(size) in session.button(key="feature_hub_fetch_both").label
     far.sent = 0
     session.button(key="feature_hub_fetch_encoder").click().run()
-    if "_run_feature_fetch" in session.session_state:
-        settle(session, "feature_fetch")
+    until_idle(session, ["feature_fetch"])
     session.run()
     settle(session, "feature_source")
     assert far.sent == size - 400 * 128 * 4 + len(config)

@@ -8,6 +8,7 @@ from streamlit.testing.v1 import AppTest
 from mi_core.analyses import GenerationInputs, RecurrentFeedbackInputs, generation, recurrent_feedback
 from pages.shared.generation_fields import FIELDS
 from pages.shared.session import default_spec, hub
+from tests.page_runs import until_idle
 from tests.pages.conftest import assert_sound, settle, texts
 
 PROMPT = "The Louvre Museum is located in the city of"
@@ -16,8 +17,7 @@ PROMPT = "The Louvre Museum is located in the city of"
 def opened(frame: Callable[..., AppTest], **link: str) -> AppTest:
     """The tab, drawn twice: the second run must find what the first one left."""
     session = frame("steering", **{"prompt": PROMPT, "st_tab": "generation", **link})
-    if "_run_generation" in session.session_state:
-        settle(session, "generation")
+    until_idle(session, ["generation"])
     session.run()
     assert_sound(session)
     return session

@@ -15,7 +15,7 @@ from pages.shared import jobs
 from pages.shared.job import Job
 from pages.shared.jobs import SERVER, Worker
 
-SOON = 5.0
+SOON = 120.0
 
 
 @pytest.fixture

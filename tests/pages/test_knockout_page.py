@@ -8,6 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from mi_core.analyses import KnockoutInputs, KnockoutResult, knockout
 from pages.shared.session import default_spec, hub
+from tests.page_runs import until_idle
 from tests.pages.conftest import assert_sound, settle, texts
 
 PROMPT = "The Louvre Museum is located in the city of"
@@ -92,8 +93,7 @@ def test_every_target_can_be_picked(frame: Callable[..., AppTest], target: str) 
 )
 def test_a_wrong_list_is_named_and_stays(frame: Callable[..., AppTest], text: str, said: str) -> None:
     session = frame("knockout", prompt=PROMPT, ko=text)
-    if "_run_knockout" in session.session_state:
-        settle(session, "knockout")
+    until_idle(session, ["knockout"])
     assert not session.exception
     assert said in texts(session).replace("\\", "")
     assert session.text_input(key="interventions").value == text

@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 from mi_core.analyses import SteeringInputs, steering_dose
 from pages.shared.session import default_spec, hub
 from pages.shared.steering_fields import EXAMPLE, NEGATIVE, POSITIVE
+from tests.page_runs import until_idle
 from tests.pages.conftest import assert_sound, settle, texts
 
 
@@ -69,8 +70,7 @@ def test_layers_convergence_and_routing(frame: Callable[..., AppTest]) -> None:
 )
 def test_bad_settings_are_sentences(frame: Callable[..., AppTest], link: dict[str, str], said: str) -> None:
     session = frame("steering", **{"prompt": EXAMPLE["prompt"], **link})
-    if "_run_steering_dose" in session.session_state:  # else the settings were refused before anything ran
-        settle(session, "steering_dose")
+    until_idle(session, ["steering_dose"])
     assert not session.exception
     shown = texts(session) + " ".join(error.value for error in session.error)
     assert said in shown

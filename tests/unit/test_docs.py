@@ -32,7 +32,7 @@ def run_python(*arguments: str, cwd: Path = ROOT) -> str:
     done = subprocess.run(
         [sys.executable, "-W", "error", *arguments],
         cwd=cwd, env={**OFFLINE, "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, timeout=100, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout

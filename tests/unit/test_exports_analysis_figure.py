@@ -188,7 +188,7 @@ def test_the_recipe_of_a_figure_makes_the_numbers_again_and_notices_a_wrong_one(
     def run() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, str(tmp_path / "recipe.py")], env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True, text=True, timeout=110, check=False,
+            capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
 
     assert run().stdout == "The numbers agree with data.json.\n"

@@ -109,7 +109,7 @@ def test_the_recipe_makes_the_numbers_again_and_notices_a_wrong_one(tmp_path: Pa
         root = str(Path(__file__).parents[2])
         return subprocess.run(
             [sys.executable, str(folder / "recipe.py")], env={**os.environ, "PYTHONPATH": root},
-            capture_output=True, text=True, timeout=110, check=False,
+            capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
 
     assert run().stdout == "The numbers agree with data.json.\n"

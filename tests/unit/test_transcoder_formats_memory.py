@@ -106,7 +106,7 @@ def test_the_process_takes_no_more_memory_than_promised(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=100,
+        timeout=600,
     )
     promised, taken, encoders = map(int, done.stdout.split())
     assert encoders > 64e6

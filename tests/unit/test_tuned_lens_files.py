@@ -120,7 +120,7 @@ def test_the_line_that_converts_a_pickle_works(folder: Path) -> None:
     torch.save({**old, "unembedding.weight": torch.zeros(9, WIDTH)}, folder / "params.pt")
     (folder / PARAMS).unlink()
     code = CONVERT.removeprefix('python -c "').removesuffix('"')
-    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, timeout=100)
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, timeout=600)
     read = read_lens(folder, LAYERS, WIDTH)
     assert (read.weight == some_lens().weight).all()
 
