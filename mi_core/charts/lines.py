@@ -17,7 +17,7 @@ from mi_core.charts.layers import (
     shown_name,
     shown_number,
 )
-from mi_core.charts.panels import TICKS, slant_height, text_axis, thinning
+from mi_core.charts.panels import slant_height, text_axis, thinning, tick_step
 from mi_core.charts.text import exact, isolated, legible, literal, number, pick_expression
 from mi_core.charts.theme import DASHES, SHAPES
 from mi_core.charts.token_layout import cut, letters
@@ -96,7 +96,7 @@ def lines(
     points = [record for index, line in enumerate(series) for record in _points(index, line, x_labels)]
     scale = _value_scale(points, marks, logarithmic=logarithmic, reversed=reversed)
     x, y = (
-        _x_channel(points, x_title, x_labels),
+        _x_channel(points, x_title, x_labels, chosen_x),
         number_channel("y", scale=scale, axis={"title": heading, "tickCount": 6}),
     )
     if logarithmic:
@@ -170,8 +170,8 @@ def _powers(low: float, high: float) -> list[float]:
     return [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high]
 
 
-def _x_channel(points: Sequence[Record], title: str, labels: Sequence[str]) -> Spec:
-    """Horizontal axis: whole numbers get half a step of air, so that they read as places."""
+def _x_channel(points: Sequence[Record], title: str, labels: Sequence[str], chosen: float | None) -> Spec:
+    """Horizontal axis: whole numbers get half a step of air; the chosen text is there on any screen."""
     values = [point["x"] for point in points] or [0.0]
     low, high = min(values), max(values)
     whole = all(float(value).is_integer() for value in values)
@@ -180,10 +180,12 @@ def _x_channel(points: Sequence[Record], title: str, labels: Sequence[str]) -> S
     axis: Spec = {"title": legible(title), "grid": False}
     if labels:
         shown = [legible(label) for label in labels]
+        kept = None if chosen is None or not 0 <= chosen < len(labels) else int(chosen)
+        step = tick_step(len(labels))
         axis |= {
-            "values": list(range(0, len(labels), -(-len(labels) // TICKS))),
+            "values": list(range((kept or 0) % step, len(labels), step)),
             "labelOverlap": False,
-            **text_axis(shown, len(labels)),
+            **text_axis(shown, len(labels), kept=kept),
         }
     elif whole and high - low <= 1000:
         step = thinning(int(high - low) + 1, 1 if high - low < 24 else 2)

@@ -16,6 +16,7 @@ from mi_core.charts.token_layout import cut, letters
 Spec = dict[str, Any]
 
 LABEL = 14  # letters of a text under an axis
+KEPT_LABEL = 20  # of the one that is never left out
 TICKS = 60  # texts along an axis at most
 FLAT = 110  # letters that fit beside each other under an axis; more stand aslant
 
@@ -68,7 +69,7 @@ class Strip:
         index = f"round(datum.value) % {self.period}"
         total = self.count * self.columns
         if whole or worded(labels):
-            step, look = -(-total // TICKS), text_axis(labels, total, index)
+            step, look = tick_step(total), text_axis(labels, total, index)
         else:
             step = thinning(self.columns, max((len(label) for label in labels), default=1))
             look = {"labelExpr": pick_expression(labels, index)}
@@ -110,24 +111,39 @@ def worded(labels: Sequence[str]) -> bool:
     return any(len(label) > 4 for label in labels)
 
 
-def text_axis(labels: Sequence[str], total: int, index: str = "datum.value") -> Spec:
+def text_axis(
+    labels: Sequence[str], total: int, index: str = "datum.value", *, kept: int | None = None
+) -> Spec:
     """Labels of a horizontal axis of texts: side by side if they fit, else aslant, as many as fit.
 
     Args:
         labels: text of every position.
         total: positions along the whole axis.
         index: expression of the position of a label.
+        kept: a position whose label is never left out; ticks stand at whole steps of `tick_step` from it.
     """
-    shown = pick_expression([isolated(cut(label, LABEL)) for label in labels], index)
+    sizes = [KEPT_LABEL if place == kept else LABEL for place in range(len(labels))]
+    texts = [isolated(cut(label, size)) for label, size in zip(labels, sizes, strict=True)]
+    shown = pick_expression(texts, index)
+    stride, first = tick_step(total), 0 if kept is None else kept
     if not slant_height(labels, total):
-        return {"labelExpr": shown, "labelOverlap": "greedy"}  # a narrow screen has room for fewer
+        if kept is None:
+            return {"labelExpr": shown, "labelOverlap": "greedy"}  # a narrow screen has room for fewer
+        longest = max(letters(text) for text in texts) + 1
+        step = f"ceil({total * longest} * (width < 240 ? 4.2 : 7) / width)"  # type is smaller on paper
+        return {"labelExpr": f"(({index}) - {first}) % {step} ? '' : {shown}", "labelOverlap": False}
     # A line of type aslant takes one and a half of its height along the axis; type is smaller on paper.
     step = f"ceil({min(total, TICKS)} * (width < 500 ? 11 : 18) / width)"
     return {
-        "labelExpr": f"floor(({index}) / {-(-total // TICKS)}) % {step} ? '' : {shown}",
+        "labelExpr": f"floor((({index}) - {first}) / {stride}) % {step} ? '' : {shown}",
         "labelAngle": -40,
         "labelAlign": "right",
     }
+
+
+def tick_step(total: int) -> int:
+    """Every how many positions of an axis of texts may have a label."""
+    return -(-total // TICKS)
 
 
 def slant_height(labels: Sequence[str], total: int) -> int:

@@ -63,6 +63,7 @@ def _draw_settings() -> None:
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="graph_settings"):
         st.segmented_control(
             "Explain", list(TARGETS), format_func=TARGETS.__getitem__, key=TARGET, required=True,
+            wrap=True,
             help="Likely tokens: the fewest next tokens with 95 % of the probability, ten at most. The "
             "answer and the compared token stand in the header; with both, the difference can be explained.",
         )  # fmt: skip
