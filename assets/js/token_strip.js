@@ -1,35 +1,40 @@
+// Chips are kept and changed in place: one that is replaced between press and release of the mouse gets no click.
+function chipAt(old, gap) {
+  if (old && (old.className === "gap") === gap) return old
+  const element = document.createElement(gap ? "span" : "button")
+  if (!gap) element.append(document.createElement("span"), document.createElement("span"))
+  return element
+}
+
 export default function ({ data, parentElement, setTriggerValue }) {
   const strip = parentElement.querySelector("#strip")
   if (!strip) return
   strip.setAttribute("aria-label", data.label)
-  const chips = data.chips.map((chip) => {
+  data.chips.forEach((chip, index) => {
+    const old = strip.children[index]
+    const element = chipAt(old, Boolean(chip.gap))
+    if (!old) strip.append(element)
+    else if (old !== element) old.replaceWith(element)
     if (chip.gap) {
-      const gap = document.createElement("span")
-      gap.className = "gap"
-      gap.textContent = chip.gap
-      return gap
+      element.className = "gap"
+      element.textContent = chip.gap
+      return
     }
-    const button = document.createElement("button")
-    button.type = "button"
-    button.className = chip.marks.join(" ")
-    if (!data.clickable) button.classList.add("quiet")
-    if (!data.clickable) button.tabIndex = -1
-    button.title = chip.title
-    button.setAttribute("aria-label", chip.title)
-    button.setAttribute("aria-pressed", String(chip.marks.includes("subject")))
-    const n = document.createElement("span")
+    const [n, text] = element.children
+    element.type = "button"
+    element.className = chip.marks.join(" ")
+    if (!data.clickable) element.classList.add("quiet")
+    element.tabIndex = data.clickable ? 0 : -1
+    element.title = chip.title
+    element.setAttribute("aria-label", chip.title)
+    element.setAttribute("aria-pressed", String(chip.marks.includes("subject")))
     n.className = "n"
-    n.textContent = chip.position
-    const text = document.createElement("span")
-    text.textContent = chip.text
-    if (chip.special) text.className = "special"
-    button.append(n, text)
-    if (data.clickable) {
-      button.onclick = (event) => setTriggerValue("clicked", { position: chip.position, extend: event.shiftKey })
-    }
-    return button
+    if (n.textContent !== String(chip.position)) n.textContent = chip.position
+    text.className = chip.special ? "special" : ""
+    if (text.textContent !== chip.text) text.textContent = chip.text
+    element.onclick = data.clickable
+      ? (event) => setTriggerValue("clicked", { position: chip.position, extend: event.shiftKey })
+      : null
   })
-  const focused = [...strip.children].indexOf(strip.getRootNode().activeElement)
-  strip.replaceChildren(...chips)
-  if (focused >= 0 && strip.children[focused]) strip.children[focused].focus()
+  while (strip.children.length > data.chips.length) strip.lastElementChild.remove()
 }

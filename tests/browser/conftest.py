@@ -1,18 +1,26 @@
-"""A real server and a real browser; skipped, with the reason, where there is no Chromium."""
+"""A real server and a real browser; skipped, with the reason, where there is no Chromium.
+
+Every limit here is far above what a slow and busy machine needs: it ends only what hangs. When a test fails,
+the report says what its tabs showed (see `pytest_runtest_makereport`).
+"""
 
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
+from tests.browser.rest import PATIENCE, Traffic
+from tests.browser.tabs import told
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(
@@ -27,7 +35,8 @@ FLAGS = [
     "--disable-sync",
 ]
 SETTLED = "[data-testid=stApp][data-test-script-state=notRunning][data-test-connection-state=CONNECTED]"
-SOON = 30_000
+SOON = int(1000 * PATIENCE)
+"""How long a tab waits for anything, in milliseconds."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,51 +49,70 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell what a failed test's tabs showed."""
+    report = yield
+    if report.when == "call" and report.failed:
+        for number, tab in enumerate(getattr(item, "funcargs", {}).get("tabs", ())):
+            report.sections.append((f"tab {number}", told(tab)))
+    return report
+
+
 class Server:
     """The dashboard as a user starts it, on a free port."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self) -> None:
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # a pipe that nobody reads fills and blocks
+        self._start()
+
+    def _start(self) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(self.port), *arguments],
+            [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(self.port)],
             cwd=ROOT,
             env={**os.environ, "HF_HUB_OFFLINE": "1"},
-            stdout=subprocess.PIPE,
+            stdout=self.log,
             stderr=subprocess.STDOUT,
-            text=True,
         )
 
     def get(self, path: str) -> str:
         """The answer to a plain request."""
-        with urllib.request.urlopen(self.url + path, timeout=5) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
             return answer.read().decode()
 
-    def wait(self, until: Callable[[str], bool] = lambda health: True, seconds: float = 60) -> None:
+    def wait(self, until: Callable[[str], bool] = lambda health: True) -> None:
         """Wait until the server answers and its health satisfies `until`."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + 2 * PATIENCE
         while True:
             try:
                 if until(self.get("/api/health")):
                     return
             except OSError:
                 if self.process.poll() is not None:
-                    raise AssertionError(f"the server ended:\n{self.output()}") from None
-            assert time.monotonic() < end, "the server does not become ready"
+                    assert "already in use" in self.output(), f"the server ended:\n{self.output()}"
+                    self._start()  # between our look and its start, somebody else took the port
+            assert time.monotonic() < end, f"the server does not become ready:\n{self.output()}"
             time.sleep(0.1)
 
     def output(self) -> str:
-        """What an ended server has printed."""
-        return self.process.stdout.read() if self.process.stdout else ""
+        """What the server has printed."""
+        self.log.seek(0)
+        return self.log.read()
 
-    def stop(self) -> float:
-        """End the server as a service manager does; the seconds it took."""
-        started = time.monotonic()
+    def stop(self) -> None:
+        """End the server as a service manager does."""
         self.process.terminate()
-        self.process.wait(20)
-        return time.monotonic() - started
+        self.process.wait(PATIENCE)
+
+    def close(self) -> None:
+        """End the server, if it still runs, and forget what it said."""
+        if self.process.poll() is None:
+            self.stop()
+        self.log.close()
 
 
 @pytest.fixture(scope="module")
@@ -93,10 +121,7 @@ def cold_server() -> Iterator[Server]:
     server = Server()
     server.wait()
     yield server
-    if server.process.poll() is None:
-        server.stop()
-    if server.process.stdout is not None:
-        server.process.stdout.close()
+    server.close()
 
 
 @pytest.fixture(scope="session")
@@ -105,9 +130,7 @@ def server() -> Iterator[Server]:
     shared = Server()
     shared.wait(lambda health: "ready" in health)
     yield shared
-    shared.stop()
-    if shared.process.stdout is not None:
-        shared.process.stdout.close()
+    shared.close()
 
 
 @pytest.fixture(scope="module")  # as long as it is open, Playwright's event loop runs in this thread
@@ -116,7 +139,7 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=SOON)
         yield opened
         opened.close()
 
@@ -127,18 +150,25 @@ def is_outside(url: str) -> bool:
 
 
 @pytest.fixture
-def new_tab(browser: Any) -> Iterator[Callable[..., Any]]:
+def tabs() -> list[Any]:
+    """The tabs that the test has opened, oldest first."""
+    return []
+
+
+@pytest.fixture
+def new_tab(browser: Any, tabs: list[Any]) -> Iterator[Callable[..., Any]]:
     """Opens tabs, each its own session: `new_tab(url, color_scheme="dark")`; errors and requests that leave
     this machine are in `tab.said`."""
     contexts = []
 
     def open_tab(url: str, **options: Any) -> Any:
         context = browser.new_context(
-            viewport={"width": 1400, "height": 1000}, accept_downloads=True, **options
+            viewport={"width": 1400, "height": 1000}, accept_downloads=True, locale="en-US", **options
         )
         contexts.append(context)
         tab = context.new_page()
-        tab.said = []
+        tabs.append(tab)
+        tab.said, tab.traffic = [], Traffic(tab)
         tab.set_default_timeout(SOON)
         tab.on("console", lambda message: tab.said.append(message.text) if message.type == "error" else None)
         tab.on("pageerror", lambda error: tab.said.append(str(error)))

@@ -4,9 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.browser.conftest import SETTLED, Server
+from tests.browser.conftest import Server
+from tests.browser.rest import at_rest
 from tests.browser.test_first_light import chart, errors, wait_for_model
 
 LAYERS, MARGIN, HEADER = 8, 30, 16  # of Atlas, and of the canvas
@@ -15,6 +14,7 @@ LAYERS, MARGIN, HEADER = 8, 30, 16  # of Atlas, and of the canvas
 def point_at(tab: Any, layer: int, head: int) -> tuple[float, float]:
     """Move the pointer to a head's picture; returns where it is."""
     grid = tab.locator("#heads")
+    at_rest(tab)
     grid.scroll_into_view_if_needed()
     box = grid.bounding_box()
     cell = (box["height"] - HEADER) / LAYERS
@@ -28,7 +28,6 @@ def wait_for_label(tab: Any, said: str) -> None:
     tab.locator(f"#heads[aria-label*='{said}']").wait_for()
 
 
-@pytest.mark.timeout(180)
 def test_lock_mask_export_and_link(server: Server, new_tab: Callable[..., Any], tmp_path: Path) -> None:
     tab = new_tab(f"{server.url}/attention")
     wait_for_model(tab)
@@ -41,20 +40,24 @@ def test_lock_mask_export_and_link(server: Server, new_tab: Callable[..., Any], 
     tab.get_by_role("heading", name="Layer 3, head 2").wait_for()
     tab.wait_for_url("**layer=3**head=2**")
 
-    tab.mouse.dblclick(x, y)  # alone, and the page still shows the same head
+    tab.mouse.dblclick(*point_at(tab, 3, 2))  # alone, and the page still shows the same head
     wait_for_label(tab, "1 shown")
+    at_rest(tab)
     tab.locator("#heads").press("Space")
     wait_for_label(tab, "32 shown")
+    at_rest(tab)
 
     tab.locator("#heads").press("ArrowRight")
     tab.locator("#title", has_text="L3H3").wait_for()
     tab.locator("#heads").press("Enter")
     tab.get_by_role("heading", name="Layer 3, head 3").wait_for()
+    tab.wait_for_url("**head=3**")
+    at_rest(tab)
 
     tab.get_by_text("Mask the first token").click()
     tab.wait_for_url("**at_mask=1**")
     tab.get_by_text("is masked", exact=False).first.wait_for()
-    tab.wait_for_selector(SETTLED)
+    at_rest(tab)
 
     square = tab.locator(".st-key-card_attention_square")
     square.get_by_role("button", name="Export").click()
@@ -67,6 +70,7 @@ def test_lock_mask_export_and_link(server: Server, new_tab: Callable[..., Any], 
     again = new_tab(tab.url)
     again.get_by_role("heading", name="Layer 3, head 3").wait_for()
     chart(again, "attention_square")
+    at_rest(again)
     assert again.get_by_role("checkbox", name="Mask the first token").is_checked()
     assert again.locator("#title").inner_text() == "L3H3, shown below"
     assert errors(tab) == []

@@ -4,19 +4,16 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
-from tests.browser.conftest import SETTLED, Server
-from tests.browser.test_first_light import chart, errors, tooltip_at, wait_for_model
+from tests.browser.conftest import Server
+from tests.browser.rest import at_rest
+from tests.browser.test_first_light import begun, chart, errors, in_view, press, tooltip_at, wait_for_model
 
 LINK = "attribution?prompt=The+Louvre+Museum+is+located+in+the+city+of&vs=+Rome&b=The+Colosseum+is+in"
 
 
 def click_head(tab: Any, panel: str, layer: int, head: int) -> None:
     """Find a cell of the map by its tooltip and click it."""
-    drawn = chart(tab, "attribution_heads")
-    drawn.evaluate("element => element.scrollIntoView({block: 'center'})")
-    tab.wait_for_timeout(300)
+    drawn = in_view(tab, "attribution_heads")
     box = drawn.bounding_box()
     for down in range(40, int(box["height"]) - 60, 14):
         for across in range(50, int(box["width"]) - 10, 24):
@@ -27,26 +24,25 @@ def click_head(tab: Any, panel: str, layer: int, head: int) -> None:
                 and said.get("layer") == f"L{layer}"
                 and said.get("head") == str(head)
             ):
-                tab.mouse.down()
-                tab.mouse.up()
+                press(tab)
                 return
             if said.get("layer") not in (None, f"L{layer}"):
                 break  # another row
     raise AssertionError(f"no cell {panel} L{layer}H{head} in {box}")
 
 
-@pytest.mark.timeout(180)
 def test_a_head_is_chosen_by_a_click_and_its_link_opens_it(
     server: Server, new_tab: Callable[..., Any]
 ) -> None:
     tab = new_tab(f"{server.url}/{LINK}")
     wait_for_model(tab)
+    begun(tab, "attribution")
     parts = chart(tab, "attribution_parts")
     assert "Bars of the contributions" in (parts.get_attribute("aria-label") or "")
     tab.get_by_text("Click a head").wait_for()
     click_head(tab, "prompt", 4, 0)
     tab.wait_for_url(re.compile("head=0"))
-    tab.wait_for_selector(SETTLED)
+    at_rest(tab)
     tab.get_by_text("Where L4H0 brings it from", exact=True).wait_for()
     chart(tab, "attribution_sources_0")
     chart(tab, "attribution_sources_1")
@@ -55,6 +51,7 @@ def test_a_head_is_chosen_by_a_click_and_its_link_opens_it(
     tab.get_by_role("radio", name="Waterfall").click()
     tab.wait_for_url(re.compile("dl_as=waterfall"))
     tab.get_by_text("From the embedding to the logit", exact=True).wait_for()
+    at_rest(tab)
     other = new_tab(tab.url)
     wait_for_model(other)
     other.get_by_text("Where L4H0 brings it from", exact=True).wait_for()

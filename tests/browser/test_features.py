@@ -6,26 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.browser.conftest import SETTLED, Server
-from tests.browser.test_first_light import chart, errors, tooltip_at, wait_for_model
+from tests.browser.conftest import Server
+from tests.browser.rest import at_rest
+from tests.browser.test_first_light import begun, chart, errors, in_view, press, tooltip_at, wait_for_model
 
 PROMPT = "prompt=The+Louvre+Museum+is+located+in+the+city+of"
 FEATURE_AT = re.compile(r"L\d+F\d+@(\d+)")
 
 
-def settled(tab: Any) -> None:
-    tab.wait_for_timeout(300)
-    tab.wait_for_selector(SETTLED)
-
-
 def graph_of(tab: Any) -> Any:
-    drawn = chart(tab, "feature_graph")
-    tab.wait_for_selector(SETTLED)
-    drawn.evaluate("element => element.scrollIntoView({block: 'center'})")
-    tab.wait_for_timeout(500)
-    return drawn
+    begun(tab, "feature_graph")
+    return in_view(tab, "feature_graph")
 
 
 def point_at_feature(tab: Any, position: int) -> str:
@@ -42,17 +33,13 @@ def point_at_feature(tab: Any, position: int) -> str:
 
 def click_bar(tab: Any) -> str:
     """Click the first bar of the prompt's list of features; the feature's name."""
-    drawn = chart(tab, "feature_list")
-    tab.wait_for_selector(SETTLED)
-    drawn.evaluate("element => element.scrollIntoView({block: 'center'})")
-    tab.wait_for_timeout(400)
+    drawn = in_view(tab, "feature_list")
     box = drawn.locator("canvas").bounding_box()
     for down in range(8, 120, 6):
         said = tooltip_at(tab, box["x"] + 0.5 * box["width"], box["y"] + down)
         found = re.search(r"L\d+F\d+", " ".join(said.values()))
         if found:
-            tab.mouse.down()
-            tab.mouse.up()
+            press(tab)
             return found[0]
     raise AssertionError(f"no bar in {box}")
 
@@ -66,7 +53,6 @@ def target_probabilities(tab: Any) -> tuple[float, float]:
     return before, after
 
 
-@pytest.mark.timeout(240)
 def test_from_a_prompt_to_a_graph(server: Server, new_tab: Callable[..., Any], tmp_path: Path) -> None:
     # A prompt; click the feature that speaks most for the answer.
     tab = new_tab(f"{server.url}/features?prompt=The+Colosseum+is+in&fq_sort=effect")
@@ -74,28 +60,29 @@ def test_from_a_prompt_to_a_graph(server: Server, new_tab: Callable[..., Any], t
     name = click_bar(tab)
     layer, feature = re.findall(r"\d+", name)
     tab.wait_for_url(re.compile(f"layer={layer}&.*feature={feature}"))
-    settled(tab)
+    at_rest(tab)
 
     # Inject it: the probability of the answer moves.
     tab.locator(".st-key-feature_prompt_inject button").click()
     tab.wait_for_url(re.compile("ft_tab=inject"))
-    settled(tab)
+    at_rest(tab)
     value = tab.locator(".st-key-inject_pick_set input")
     value.fill("-40")
     value.press("Enter")
-    settled(tab)
+    at_rest(tab)
     tab.get_by_role("button", name=re.compile(f"Add {name}.*set=-40")).click()
     tab.wait_for_url(re.compile("fi="))
-    settled(tab)
+    at_rest(tab)
     before, after = target_probabilities(tab)
     assert abs(after - before) > 0.01
 
     # Pin it; in the graph it is in the subgraph of one's own.
     tab.get_by_role("tab", name="This prompt").click()
-    settled(tab)
+    tab.wait_for_url(lambda url: "ft_tab=" not in url)
+    at_rest(tab)
     tab.locator(".st-key-feature_prompt_pin button").click()
     tab.wait_for_url(re.compile("ft_pins="))
-    settled(tab)
+    at_rest(tab)
     tab.get_by_role("tab", name="Graph").click()
     tab.wait_for_url(re.compile("ft_tab=graph"))
     graph_of(tab)
@@ -108,7 +95,8 @@ def test_from_a_prompt_to_a_graph(server: Server, new_tab: Callable[..., Any], t
     graph_of(other)
     assert name in (chart(other, "feature_subgraph").get_attribute("aria-label") or "")
     other.get_by_role("tab", name="Intervene").click()
-    settled(other)
+    other.wait_for_url(re.compile("ft_tab=inject"))
+    at_rest(other)
     assert target_probabilities(other) == (before, after)
     assert errors(tab) == []
     assert errors(other) == []
@@ -116,6 +104,7 @@ def test_from_a_prompt_to_a_graph(server: Server, new_tab: Callable[..., Any], t
 
 def exported_svg(tab: Any, card: str, folder: Path) -> str:
     """A card's SVG, taken away as a user does."""
+    at_rest(tab)
     tab.locator(f".st-key-card_{card}").get_by_role("button", name="Export").click()
     with tab.expect_download() as download:
         tab.get_by_role("button", name="SVG", exact=True).click()
@@ -127,7 +116,6 @@ def exported_svg(tab: Any, card: str, folder: Path) -> str:
     return picture
 
 
-@pytest.mark.timeout(180)
 def test_the_nearest_dot_is_found_clicked_pinned_and_exported(
     server: Server, new_tab: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -138,10 +126,9 @@ def test_the_nearest_dot_is_found_clicked_pinned_and_exported(
 
     # Pointing beside the dots tells the nearest one; a click keeps it and shows what it gets and gives.
     name = point_at_feature(tab, 11)
-    tab.mouse.down()
-    tab.mouse.up()
+    press(tab)
     tab.wait_for_url(re.compile("gr_node=" + name.replace("@", "%40")))
-    settled(tab)
+    at_rest(tab)
     tab.get_by_text(re.compile(f"What {name}.* gets and gives")).wait_for()
     layer, feature = re.findall(r"\d+", name)[:2]
     assert f"layer={layer}" in tab.url
@@ -150,17 +137,17 @@ def test_the_nearest_dot_is_found_clicked_pinned_and_exported(
     # Closed, it can be clicked again.
     tab.locator(".st-key-graph_close button").click()
     tab.get_by_text("Click near a dot").wait_for()
-    settled(tab)
+    at_rest(tab)
     assert point_at_feature(tab, 11) == name
-    tab.mouse.down()
-    tab.mouse.up()
+    press(tab)
     tab.get_by_text(re.compile(f"What {name}.* gets and gives")).wait_for()
-    settled(tab)
+    tab.wait_for_url(re.compile("gr_node="))
+    at_rest(tab)
 
     # Pin it: the subgraph and its scores are there.
     tab.locator(".st-key-graph_pin button").click()
     tab.wait_for_url(re.compile("gr_pins="))
-    settled(tab)
+    at_rest(tab)
     assert name in (chart(tab, "feature_subgraph").get_attribute("aria-label") or "")
     tab.get_by_text("Replacement score of mine").wait_for()
 
@@ -170,25 +157,24 @@ def test_the_nearest_dot_is_found_clicked_pinned_and_exported(
     # The link opens the same node and the same subgraph.
     other = new_tab(tab.url)
     other.get_by_text(re.compile(f"What {name}.* gets and gives")).wait_for()
+    at_rest(other)
     assert name in (chart(other, "feature_subgraph").get_attribute("aria-label") or "")
     assert errors(tab) == []
     assert errors(other) == []
 
 
-@pytest.mark.timeout(180)
 def test_a_neuronpedia_file_goes_out_and_comes_back(
     server: Server, new_tab: Callable[..., Any], tmp_path: Path
 ) -> None:
     tab = new_tab(f"{server.url}/features?{PROMPT}&ft_tab=graph")
     wait_for_model(tab)
     name = point_at_feature(tab, 11)
-    tab.mouse.down()
-    tab.mouse.up()
+    press(tab)
     tab.wait_for_url(re.compile("gr_node="))
-    settled(tab)
+    at_rest(tab)
     tab.locator(".st-key-graph_pin button").click()
     tab.wait_for_url(re.compile("gr_pins="))
-    settled(tab)
+    at_rest(tab)
     tab.get_by_text("Neuronpedia graph files").click()
     with tab.expect_download() as download:
         tab.get_by_role("button", name="Export for Neuronpedia").click()
@@ -206,16 +192,17 @@ def test_a_neuronpedia_file_goes_out_and_comes_back(
     (tmp_path / "bad.json").write_text('{"nodes": 3}')
     upload.set_input_files(str(tmp_path / "bad.json"))
     other.get_by_test_id("stAlert").filter(has_text="no attribution graph").first.wait_for()
+    at_rest(other)
     upload.set_input_files(str(tmp_path / "graph.json"))
     other.get_by_text("This is the imported graph").wait_for()
-    settled(other)
+    at_rest(other)
     assert name in (chart(other, "feature_subgraph").get_attribute("aria-label") or "")
     nodes = re.search(r"(\d+) features", graph_of(other).get_attribute("aria-label") or "")
     written = [one for one in record["nodes"] if one["feature_type"] == "cross layer transcoder"]
     assert nodes is not None
     assert int(nodes[1]) == len(written)
     other.locator(".st-key-graph_close_file button").click()
-    settled(other)
+    at_rest(other)
     other.get_by_text("This is the imported graph").wait_for(state="detached")
     assert errors(tab) == []
     assert errors(other) == []

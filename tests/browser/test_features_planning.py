@@ -3,31 +3,35 @@
 from collections.abc import Callable
 from typing import Any
 
-import pytest
+from tests.browser.conftest import Server
+from tests.browser.rest import at_rest
+from tests.browser.test_first_light import begun, chart, errors, wait_for_model, wait_for_value
 
-from tests.browser.conftest import SETTLED, Server
-from tests.browser.test_first_light import chart, errors, wait_for_model, wait_for_value
 
-
-@pytest.mark.timeout(180)
 def test_a_preset_runs_and_its_push_steers_a_text(cold_server: Server, new_tab: Callable[..., Any]) -> None:
     tab = new_tab(f"{cold_server.url}/features?ft_tab=planning")
     wait_for_model(tab)
     tab.get_by_role("button", name="Load", exact=True).click()
     wait_for_value(tab, "Second prompt, whose word is the answer", "The capital city of Italy is")
+    tab.wait_for_url("**fp_s=5**")
+    for slot in ("planning_pick_up", "planning_pick_down", "planning", "feature_routing"):
+        begun(tab, slot)
     for card in ("planning_sweep", "planning_grid", "planning_ways", "planning_own", "routing_heads"):
         chart(tab, card)
-    tab.wait_for_selector(SETTLED)
+    at_rest(tab)
     assert "fp_s=5" in tab.url
 
     other = new_tab(tab.url)  # the link restores words, settings and figures
     wait_for_model(other)
     wait_for_value(other, "Second prompt, whose word is the answer", "The capital city of Italy is")
     chart(other, "planning_sweep")
+    at_rest(tab)
 
     tab.get_by_role("button", name="Steer a text with these").click()
+    tab.wait_for_url("**fg_f=**")
+    begun(tab, "feature_generation")
     chart(tab, "steer_0")
-    tab.wait_for_selector(SETTLED)
+    at_rest(tab)
     assert "fg_f=" in tab.url
     assert errors(tab) == []
     assert errors(other) == []

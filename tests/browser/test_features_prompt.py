@@ -4,36 +4,33 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import SOON, Server
-from tests.browser.test_first_light import chart, errors, tooltip_at, wait_for_model
+from tests.browser.rest import at_rest
+from tests.browser.test_first_light import begun, errors, in_view, press, tooltip_at, wait_for_model
 
 PROMPT = "The%20capital%20of%20France%20is"
 
 
 def click_on(tab: Any, name: str, wanted: Callable[[dict[str, str]], bool]) -> dict[str, str]:
     """Point along a chart until the tooltip is the wanted one, and click there; what it says."""
-    drawn = chart(tab, name)
-    drawn.evaluate("element => element.scrollIntoView({block: 'center'})")
-    tab.wait_for_timeout(400)
+    drawn = in_view(tab, name)
     box = drawn.bounding_box()
     for across in (0.3, 0.5, 0.7, 0.9):
         for down in range(20, 240, 12):
             said = tooltip_at(tab, box["x"] + across * box["width"], box["y"] + down)
             if said and wanted(said):
-                tab.mouse.down()
-                tab.mouse.up()
+                press(tab)
                 return said
     raise AssertionError(f"nothing wanted in {name}")
 
 
-@pytest.mark.timeout(120)
 def test_from_a_cell_to_a_pinned_feature(server: Server, new_tab: Callable[..., Any]) -> None:
     tab = new_tab(f"{server.url}/features?prompt={PROMPT}")
     wait_for_model(tab)
-    tab.locator(".st-key-card_feature_error").wait_for(state="attached", timeout=30_000)
+    begun(tab, "features_on_prompt")
+    tab.locator(".st-key-card_feature_error").wait_for(state="attached")
     cell = click_on(tab, "feature_counts", lambda said: float(said.get("active features", "0")) > 0)
     layer = int(cell["layer"].removeprefix("L"))
     tab.wait_for_url(re.compile(rf"fq_layers={layer}"))
@@ -42,11 +39,13 @@ def test_from_a_cell_to_a_pinned_feature(server: Server, new_tab: Callable[..., 
 
     click_on(tab, "feature_list", lambda said: True)
     tab.wait_for_url(re.compile(rf"layer={layer}&.*feature=\d+"))
+    at_rest(tab)
     feature = re.search(r"feature=(\d+)", tab.url)
     assert feature is not None
     name = f"L{layer}F{feature[1]}"
     tab.get_by_role("button", name="Pin", exact=True).click()
     tab.wait_for_url(re.compile(f"ft_pins={name}"))
+    at_rest(tab)
 
     other = new_tab(tab.url)
     expect(other.get_by_role("button", name="Unpin", exact=True)).to_be_visible(timeout=SOON)

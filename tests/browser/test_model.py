@@ -4,13 +4,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import pytest
+from tests.browser.conftest import Server
+from tests.browser.rest import at_rest
+from tests.browser.test_first_light import errors, in_view, press, tooltip_at, wait_for_model
 
-from tests.browser.conftest import SETTLED, Server
-from tests.browser.test_first_light import chart, errors, tooltip_at, wait_for_model
 
-
-@pytest.mark.timeout(120)
 def test_click_a_box_and_open_the_link(server: Server, new_tab: Callable[..., Any]) -> None:
     tab = new_tab(f"{server.url}/model")
     wait_for_model(tab)
@@ -20,6 +18,8 @@ def test_click_a_box_and_open_the_link(server: Server, new_tab: Callable[..., An
     tab.wait_for_url(re.compile(r"layer=5&kind=mlp"))
     click(tab, "architecture", "part", "layer 5, attention", across=0.2, down=225)
     tab.get_by_text("Weights: layer 5, attention").wait_for()
+    tab.wait_for_url(re.compile("layer=5&kind=attn"))
+    at_rest(tab)
 
     again = new_tab(tab.url)
     again.get_by_text("Weights: layer 5, attention").wait_for()
@@ -30,7 +30,6 @@ def test_click_a_box_and_open_the_link(server: Server, new_tab: Callable[..., An
     assert errors(again) == []
 
 
-@pytest.mark.timeout(120)
 def test_click_a_token_of_the_coloured_text(server: Server, new_tab: Callable[..., Any]) -> None:
     tab = new_tab(f"{server.url}/model?md_tab=next")
     wait_for_model(tab)
@@ -44,17 +43,13 @@ def test_click_a_token_of_the_coloured_text(server: Server, new_tab: Callable[..
 
 def click(tab: Any, card: str, field: str, value: str, *, across: float, down: float) -> dict[str, str]:
     """Go right from a starting point until the tooltip says the value; click there."""
-    drawn = chart(tab, card)
-    tab.wait_for_selector(SETTLED)
-    drawn.evaluate("element => element.scrollIntoView({block: 'center'})")
-    tab.wait_for_timeout(300)
+    drawn = in_view(tab, card)
     box = drawn.bounding_box()
     x, y = box["x"] + across * box["width"], box["y"] + down
     for _ in range(120):
         said = tooltip_at(tab, x, y)
         if said.get(field) == value:
-            tab.mouse.down()
-            tab.mouse.up()
+            press(tab)
             return said
         x += 8
     raise AssertionError(f"no {field} {value} in {box}")
