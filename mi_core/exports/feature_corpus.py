@@ -93,7 +93,7 @@ def histogram_figure(result: FeatureCorpusResult, *, marks: tuple[tuple[float, s
         title=f"How strongly {result.inputs.feature} is active",
         spec=charts.corpus_histogram(result, marks=marks),
         view={"figure": "histogram", "marks": [list(mark) for mark in marks]},
-        caption=_histogram_caption(result),
+        caption=_histogram_caption(result, marks),
         how_to_read=HISTOGRAM,
         description=charts.describe_histogram(result),
         frame=lambda: _only(result, "histogram"),
@@ -168,12 +168,14 @@ def _examples_caption(result: FeatureCorpusResult, shown: int, strongest: bool, 
     ).strip()
 
 
-def _histogram_caption(result: FeatureCorpusResult) -> str:
+def _histogram_caption(result: FeatureCorpusResult, marks: tuple[tuple[float, str], ...]) -> str:
     active = f"{int(result.histogram.sum()):,} tokens at which it is active"
+    lines = "".join(f"Line: the prompt at {legible(name)}, {number(value)}. " for value, name in marks)
     return " ".join(
         [
             f"Activation of {result.inputs.feature} at the {active}, "
-            f"{number(100 * result.density)} % of all; log10: 0 = an activation of 1. {_corpus(result)}",
+            f"{number(100 * result.density)} % of all; log10: 0 = an activation of 1. {lines}"
+            f"{_corpus(result)}",
             model_sentence(result.provenance),
         ]
     ).strip()
@@ -183,7 +185,8 @@ def _coactive_caption(result: FeatureCorpusResult) -> str:
     return " ".join(
         [
             f"Share of n = {result.coactive_tokens} random active tokens of {result.inputs.feature} at which "
-            f"each feature is active too; 0 = never together. {_corpus(result)}",
+            "each feature is active too; 0 = never together. Listed by how far that exceeds what chance "
+            f"would give. {_corpus(result)}",
             model_sentence(result.provenance),
         ]
     ).strip()

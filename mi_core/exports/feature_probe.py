@@ -46,9 +46,9 @@ def top_figure(result: CltProbeResult, position: int, *, chosen: tuple[int, int]
         caption=[
             "Cells: number of the feature, coloured by its activation, strongest on the left; hatched = not "
             "active, or a special token.",
-            f"{result.unique_top1_count} different features are the strongest one somewhere; Jaccard index "
-            f"of the first and the last token {number(result.jaccard_first_last)}, without special tokens "
-            f"{number(result.jaccard_words)}.",
+            f"{result.unique_top1_count} different features are the strongest one somewhere, without special "
+            f"tokens {result.unique_top1_words}; Jaccard index of the first and the last token "
+            f"{number(result.jaccard_first_last)}, without special tokens {number(result.jaccard_words)}.",
             _window(result, position),
         ],
         reading=TOP_READING,

@@ -97,6 +97,12 @@ class CltProbeResult:
         return len({self.top_of(position)[0] for position in range(len(self)) if self.top_of(position)})
 
     @property
+    def unique_top1_words(self) -> int:
+        """The same at the tokens that are not masked."""
+        words = range(len(self.masked), len(self))
+        return len({self.top_of(position)[0] for position in words if self.top_of(position)})
+
+    @property
     def jaccard_first_last(self) -> float:
         """Shared among all of the kept features at the first and at the last token; 1 if there are none."""
         return self.jaccard(0, len(self) - 1)
@@ -157,6 +163,7 @@ class CltProbeResult:
         most = float("nan") if self.max_pos is None else float(self.max_pos)
         return (
             ("different strongest features", float(self.unique_top1_count), "features"),
+            ("different strongest features of words", float(self.unique_top1_words), "features"),
             ("Jaccard of first and last token", self.jaccard_first_last, "share"),
             ("Jaccard of first word and last token", self.jaccard_words, "share"),
             ("largest logit change", self.max_l2, "logits"),

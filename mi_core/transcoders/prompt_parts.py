@@ -105,11 +105,7 @@ def listing_warnings(
     """What has to be known before the figures are read."""
     yield from transcoder.warnings
     if unexplained_all > 1:
-        yield (
-            f"The transcoder leaves {unexplained_all:.3g} times the variance of what it should reconstruct "
-            "unexplained on this prompt, more than a constant would: wrong hooks or wrong model, or a text "
-            "unlike all that it was made for. Its features mean little here."
-        )
+        yield bad_fit(unexplained_all)
     if not judged(transcoder):
         yield (
             "The decoders of this transcoder are not on this machine, or not all of them: its features can "
@@ -128,6 +124,15 @@ def listing_warnings(
     if len(active.masked) == len(active.tokens):
         yield "Every token of this prompt is masked: only special tokens are there."
     yield from prompt_warnings(prompt, model.tokenizer)
+
+
+def bad_fit(unexplained_all: float) -> str:
+    """The sentence about a transcoder that does worse than a constant."""
+    return (
+        f"The transcoder leaves {unexplained_all:.3g} times the variance of what it should reconstruct "
+        "unexplained on this prompt, more than a constant would: wrong hooks or wrong model, or a text "
+        "unlike all that it was made for. Its features mean little here."
+    )
 
 
 def judged(transcoder: Transcoder) -> bool:

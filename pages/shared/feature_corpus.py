@@ -13,6 +13,7 @@ from pages.shared.boundary import show_error
 from pages.shared.feature_corpus_fields import AROUND, MAX_TEST
 from pages.shared.feature_corpus_run import draw_pass
 from pages.shared.feature_corpus_text import FORMULA
+from pages.shared.feature_source import told
 from pages.shared.features_page import choose_feature
 from pages.shared.figure_card import figure_card
 from pages.shared.instant import draw_warnings, instant, pass_seconds
@@ -57,7 +58,7 @@ def draw_corpus(asked: FeaturesAsked, layer: int, feature: int) -> None:
     result = instant("feature_corpus", inputs, _look, f"{name} over the corpus", about=about)
     if result is None:
         return
-    draw_warnings(result)
+    draw_warnings(result, told())
     _draw_numbers(result)
     bound = result.largest if result.found else 0.0
     of_prompt = _draw_prompt(asked, name, bound)
@@ -216,7 +217,10 @@ def _draw_histogram(result: FeatureCorpusResult, of_prompt: FeatureTextResult | 
         return
     from mi_core.exports.feature_corpus import histogram_figure
 
-    figure_card("corpus_histogram", histogram_figure(result, marks=_marks(of_prompt)), formula=FORMULA)
+    marks = _marks(of_prompt)
+    figure_card("corpus_histogram", histogram_figure(result, marks=marks), formula=FORMULA)
+    if of_prompt is not None and not marks:
+        st.caption("The prompt has no line in it: the feature is active at none of its tokens.")
 
 
 def _marks(of_prompt: FeatureTextResult | None) -> tuple[tuple[float, str], ...]:

@@ -12,6 +12,7 @@ from mi_core.transcoders.names import Feature
 from mi_core.transcoders.weights_inputs import FeatureWeightsInputs
 from pages.shared.feature_one_relatives import draw_relatives
 from pages.shared.feature_one_view import draw_reads, draw_writes
+from pages.shared.feature_source import told
 from pages.shared.features_page import (
     FeaturesAsked,
     choose_feature,
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from pages.shared.hub import About
 
 SHOWN_PINS = 16
-MOST_FEATURES = 10_000_000
+MOST_FEATURES = 100_000_000
+"""As many as a link may ask for: beyond a number box's end Streamlit would show 0 and say nothing."""
 
 
 def draw_feature_tab() -> None:
@@ -43,11 +45,7 @@ def draw_feature_tab() -> None:
     about = wanted.asked.about
     feature = _draw_choice(about, wanted)
     if feature is None:
-        st.info(
-            "No feature is chosen. Click one under “This prompt”, find one by a word, or type a layer and a "
-            "number.",
-            icon=":material/touch_app:",
-        )
+        st.info(_how_to_choose(), icon=":material/touch_app:")
         return
     inputs = FeatureWeightsInputs(feature.text, wanted.transcoder, tokens=st.session_state["feature_words"])
     result: FeatureWeightsResult | None = instant(
@@ -56,12 +54,23 @@ def draw_feature_tab() -> None:
     if result is None:
         return
     _draw_labels(wanted, feature)
-    draw_warnings(result)
+    draw_warnings(result, told())
     draw_writes(result)
     draw_reads(result)
     _draw_corpus(wanted, feature)
     draw_relatives(wanted, about, feature)
     _draw_dead(wanted)
+
+
+def _how_to_choose() -> str:
+    """What is missing to a feature."""
+    number = selection().feature
+    if number is not None:
+        return f"Every layer may have a feature {number:,}: type its layer, too."
+    return (
+        "No feature is chosen. Click one under “This prompt”, find one by a word, or type a layer and a "
+        "number."
+    )
 
 
 def _weights(model: LoadedModel, inputs: FeatureWeightsInputs, *, on_step: Any) -> FeatureWeightsResult:

@@ -8,6 +8,7 @@ import streamlit as st
 
 from mi_core.transcoders.weights_inputs import FeatureNeighboursInputs
 from pages.shared.feature_one_text import ALIKE_FORMULA, INDEPENDENT, VIRTUAL_FORMULA
+from pages.shared.feature_source import told
 from pages.shared.features_page import FeaturesAsked, choose_feature
 from pages.shared.figure_card import figure_card
 from pages.shared.instant import draw_warnings, instant
@@ -37,7 +38,7 @@ def draw_relatives(wanted: FeaturesAsked, about: About, feature: Feature) -> Non
     )
     if result is None:
         return
-    draw_warnings(result)
+    draw_warnings(result, told())
     _draw_pair(result, ("reads alike", "writes alike"), ALIKE_FORMULA)
     if len(result.virtual()):
         st.caption(f":material/info: {INDEPENDENT}")

@@ -10,6 +10,7 @@ from mi_core.errors import InputError
 from mi_core.transcoders.probe_inputs import CltProbeInputs
 from pages.shared.feature_probe_fields import WHICH
 from pages.shared.feature_prompt_text import PROBE_FORMULA
+from pages.shared.feature_source import told
 from pages.shared.features_page import FeaturesAsked, choose_feature, chosen_feature, features_asked
 from pages.shared.figure_card import figure_card
 from pages.shared.instant import draw_warnings, instant, pass_seconds
@@ -140,7 +141,7 @@ def _draw_download(result: CltProbeResult) -> None:
 def _draw(result: CltProbeResult, name: str) -> None:
     from mi_core.exports.feature_probe import count_figure, injection_figure, top_figure
 
-    draw_warnings(result)
+    draw_warnings(result, told() if name == "prompt" else ())
     _draw_numbers(result)
     now = selection().position
     position = len(result) - 1 if now is None else min(now, len(result) - 1)
@@ -174,10 +175,15 @@ def _draw_numbers(result: CltProbeResult) -> None:
     from mi_core.charts.text import number
 
     with st.container(horizontal=True, gap="medium", key="probe_numbers"):
-        st.metric("Different strongest features", str(result.unique_top1_count), width="content")
+        st.metric(
+            "Different strongest features", str(result.unique_top1_count), width="content",
+            help="Every token's strongest feature, each counted once; special tokens count, as in "
+            f"candle-mi's files. Without special tokens: {result.unique_top1_words}.",
+        )  # fmt: skip
         st.metric(
             "Jaccard, first and last token", number(result.jaccard_first_last), width="content",
-            help=f"Without special tokens: {number(result.jaccard_words)}.",
+            help="Features that both have over features that either has. A special token may be the first, "
+            f"as in candle-mi's files; without special tokens: {number(result.jaccard_words)}.",
         )  # fmt: skip
         if result.has_injection:
             st.metric("Concentration ratio", number(result.concentration_ratio), width="content")

@@ -11,6 +11,7 @@ from mi_core.transcoders.prompt_inputs import FeaturesOnPromptInputs
 from mi_core.transcoders.prompt_view import Choice
 from pages.shared.feature_prompt_fields import SORTS
 from pages.shared.feature_prompt_view import draw_result
+from pages.shared.feature_source import told
 from pages.shared.features_page import FeaturesAsked, features_asked
 from pages.shared.instant import draw_warnings, instant, pass_seconds
 from pages.shared.text import plain
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from mi_core.transcoders.prompt_result import FeaturesOnPromptResult
 
 SLOT = "features_on_prompt"
+
+_MISSING = {
+    "tokens": "which this prompt does not have, or which do not count",
+    "layers": "of which this transcoder has no features",
+}
 
 
 def draw_prompt_tab() -> None:
@@ -42,7 +48,7 @@ def draw_prompt_tab() -> None:
     )  # fmt: skip
     if result is None:
         return
-    draw_warnings(result)
+    draw_warnings(result, told())
     draw_result(result, _draw_choice(result))
 
 
@@ -76,16 +82,16 @@ def _draw_choice(result: FeaturesOnPromptResult) -> Choice:
     for name, known in (("tokens", result.counting), ("layers", result.layers)):
         lost = [one for one in state[f"feature_{name}"] if one not in known]
         if lost:
-            st.info(f"Left out: {name} {', '.join(map(str, lost[:12]))}, which do not count here.")
+            st.info(f"Left out: {name} {', '.join(map(str, lost[:12]))}, {_MISSING[name]}.")
             state[f"feature_{name}"] = [one for one in state[f"feature_{name}"] if one in known]
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="feature_prompt_row"):
         st.multiselect(
-            "Tokens", result.counting, key="feature_tokens", placeholder="all", width=340,
+            "Tokens", result.counting, key="feature_tokens", placeholder="all", width=300,
             format_func=lambda at: plain(token_label(at, result.tokens[at].visible)),
             help="Features that are active at one of these tokens; activations are summed over them.",
         )  # fmt: skip
         st.multiselect(
-            "Layers", result.layers, key="feature_layers", placeholder="all", width=220,
+            "Layers", result.layers, key="feature_layers", placeholder="all", width=200,
             format_func="L{}".format,
         )  # fmt: skip
         st.number_input(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pages.shared.hub import About
 
 SLOT = "feature_source"
+_TOLD = "_feature_source_told"
 
 _LAYERS_IN_A_ROW = 13
 
@@ -55,8 +56,20 @@ def draw_source(asked: Asked) -> bool:
         return False
     _draw_fit(result)
     draw_warnings(result)
+    st.session_state[_TOLD] = _said(result)
     _draw_facts(result, name)
     return True
+
+
+def told() -> tuple[str, ...]:
+    """What stands above the tabs already, so that no tab says it again."""
+    return st.session_state.get(_TOLD, ())
+
+
+def _said(result: TranscoderCheckResult) -> tuple[str, ...]:
+    from mi_core.transcoders.prompt_parts import bad_fit
+
+    return (*result.warnings, bad_fit(result.unexplained_all)) if result.wrong else result.warnings
 
 
 def _draw_choice(spec: ModelSpec) -> None:
@@ -132,7 +145,8 @@ def _draw_fit(result: TranscoderCheckResult) -> None:
         st.error(
             "**Wrong hooks or wrong model.** On this prompt its reconstruction is worse than the mean at "
             f"{_layers(result)}: it leaves {_most(result)} times the variance unexplained, and the mean "
-            f"leaves 1. Its features of these layers cannot be trusted. {_other_reason(result)}",
+            f"leaves 1. What its features say there cannot be trusted. {_made_for(result)}"
+            f"{_other_reason(result)}",
             icon=":material/error:",
         )
         return
@@ -147,6 +161,11 @@ def _draw_fit(result: TranscoderCheckResult) -> None:
         f"Explains **{_percent(result.unexplained_all)}** {_WRITES.get(result.writes, '')} on this prompt "
         f"(worst: {where}) · {_what(result)}"
     )
+
+
+def _made_for(result: TranscoderCheckResult) -> str:
+    """The model that the files name: often the answer."""
+    return f"Its files say that it was made for {code(result.model_name, 60)}. " if result.model_name else ""
 
 
 def _other_reason(result: TranscoderCheckResult) -> str:
@@ -171,7 +190,7 @@ def _what(result: TranscoderCheckResult) -> str:
 def _layers(result: TranscoderCheckResult) -> str:
     """The layers at which it is wrong, in words."""
     if len(result.wrong) == len(result.targets) > 1:
-        return "all layers"
+        return "all its layers"
     shown = ", ".join(map(str, result.wrong[:8])) + (" and more" if len(result.wrong) > 8 else "")
     return f"layer{'s' if len(result.wrong) > 1 else ''} {shown}"
 

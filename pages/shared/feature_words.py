@@ -10,6 +10,7 @@ from mi_core.errors import LanternError
 from mi_core.transcoders.words_inputs import WordSearchInputs
 from pages.shared.feature_one_fields import MAX_WORD, RANKS, SIDES
 from pages.shared.feature_one_text import SEARCH_FORMULA
+from pages.shared.feature_source import told
 from pages.shared.features_page import FeaturesAsked, choose_feature, chosen_feature, features_asked
 from pages.shared.figure_card import figure_card
 from pages.shared.instant import draw_warnings, instant
@@ -39,7 +40,7 @@ def draw_words_tab() -> None:
         "word_search", inputs, _search, "Word search", about=about, seconds=_seconds(about, inputs)
     )
     if result is not None:
-        draw_warnings(result)
+        draw_warnings(result, told())
         _draw(result)
         _draw_dead(about, result)
 

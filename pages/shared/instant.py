@@ -8,7 +8,7 @@ asked before, in any tab, is there at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -209,7 +209,7 @@ def _again(slot: str, label: str) -> None:
     st.button(label, icon=":material/refresh:", key=f"again_{slot}", on_click=running.forget, args=(slot,))
 
 
-def draw_warnings(result: Any) -> None:
-    """What has to be known before a figure is read."""
-    for warning in result.warnings:
+def draw_warnings(result: Any, told: Collection[str] = ()) -> None:
+    """What has to be known before a figure is read; what stands on the page already is left out."""
+    for warning in (one for one in result.warnings if one not in told):
         st.warning(plain(warning), icon=":material/warning:")

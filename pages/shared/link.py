@@ -178,7 +178,8 @@ def read_link(values: Mapping[str, str], fields: Iterable[LinkField]) -> tuple[d
         try:
             good[field.name] = field.parse(raw)
         except BadValue as problem:
-            kept = code(field.show(field.default)) if field.default not in (None, "") else "no value"
+            shown = "" if field.default is None else field.show(field.default)
+            kept = code(shown) if shown else "no value"
             problems.append(
                 f"This link asks for {code(key, 30)} = {code(raw)}, {problem}. Using {kept} instead."
             )

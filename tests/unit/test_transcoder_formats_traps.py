@@ -162,7 +162,7 @@ def test_an_infinite_threshold_takes_its_feature_out_and_a_nan_is_refused(tmp_pa
     transcoder = open_folder(LocalFolder(tmp_path), tiny("llama"))
     assert not transcoder.activate(1, torch.full((1, 10), 1e6))[0, 3]
     change(file, "threshold_1", lambda w: w.index_fill(0, torch.tensor([3]), float("nan")))
-    with pytest.raises(TranscoderError, match="threshold_1 .* is damaged"):
+    with pytest.raises(TranscoderError, match=r"threshold_1 .* is damaged"):
         open_folder(LocalFolder(tmp_path), tiny("llama")).encoder(1)
 
 
