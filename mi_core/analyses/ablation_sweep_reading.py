@@ -1,6 +1,6 @@
 """What sweeps of interventions read: the answer's numbers at the last position, against one baseline run."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -13,7 +13,7 @@ from mi_core.analyses.ablation_sweep_inputs import EFFECT_METRICS
 from mi_core.analyses.attribution_result import ReadToken
 from mi_core.analyses.causal_trace_reading import Reader, to_numpy
 from mi_core.answers import answer_warnings, choose_answer
-from mi_core.engine import Base, Edit, observe, run, sweep
+from mi_core.engine import Base, Edit, Variant, observe, run, sweep
 from mi_core.errors import InputError
 from mi_core.model.model import LoadedModel
 from mi_core.tokens import Bos, TokenizedPrompt, tokenize, visible_token
@@ -117,6 +117,26 @@ class Effects:
         numbers = to_numpy(self.reader(logits[None, None]))
         self.top = int(numbers["top1"][0, 0])
         self.baseline = self.values(numbers)[:, 0]
+
+    def swept(
+        self, model: LoadedModel, runs: Sequence[Sequence[Edit]], on_tick: Callable[[float], None]
+    ) -> tuple[Float[np.ndarray, "metric run"], bool]:
+        """The numbers of several variants from one sweep; NaN where it was stopped before.
+
+        Args:
+            model: the loaded model.
+            runs: the edits of each variant.
+            on_tick: told the share that is done; may raise `Cancelled` to stop.
+
+        Returns:
+            The numbers, and whether the sweep was stopped.
+        """
+        variants = [Variant(tuple(edits)) for edits in runs]
+        outcome = sweep(model, self.base, variants, read=self.reader, on_tick=on_tick)
+        values = np.full((len(self.question.metrics), len(variants)), np.nan)
+        if outcome.done.any():
+            values[:, outcome.done] = self.values({k: v[outcome.done] for k, v in outcome.values.items()})
+        return values, outcome.cancelled
 
     def whole_pass(self, model: LoadedModel, edits: Sequence[Edit]) -> Float[np.ndarray, "metric"]:
         """The numbers of one variant by an ordinary forward pass: a second way to the same."""

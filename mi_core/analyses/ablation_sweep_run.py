@@ -16,7 +16,7 @@ largest effect is computed again by a whole pass and compared.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -201,16 +201,13 @@ def joint_ablation(
     reference, _ = reference_for(model, inputs, inputs.interventions)
     effects = Effects(model, question)
     groups = [*([one] for one in listed), list(listed)]
-    variants = [Variant(tuple(compile_edits(model, question.prompt.ids, g, reference))) for g in groups]
+    runs = [compile_edits(model, question.prompt.ids, group, reference) for group in groups]
 
     def tick(share: float) -> None:
         if on_step is not None:
-            done = int(share * len(variants))
-            on_step(Step(done, len(variants), None, None, "one at a time, then together"))
+            on_step(Step(int(share * len(runs)), len(runs), None, None, "one at a time, then together"))
 
-    outcome = sweep(model, effects.base, variants, read=effects.reader, on_tick=tick)
-    values = np.full((len(question.metrics), len(variants)), np.nan)
-    values[:, outcome.done] = effects.values({k: v[outcome.done] for k, v in outcome.values.items()})
+    values, cancelled = effects.swept(model, runs, tick)
     return JointAblationResult(
         inputs=inputs,
         provenance=Provenance.of(model),
@@ -223,16 +220,16 @@ def joint_ablation(
         single=values[:, :-1],
         joint=values[:, -1],
         warnings=_warnings(model, question),
-        checks=() if outcome.cancelled else _joint_checks(model, effects, variants[-1], values[:, -1]),
+        checks=() if cancelled else _joint_checks(model, effects, runs[-1], values[:, -1]),
         seconds=time.perf_counter() - started,
-        cancelled=outcome.cancelled,
+        cancelled=cancelled,
     )
 
 
 def _joint_checks(
-    model: LoadedModel, effects: Effects, variant: Variant, joint: np.ndarray
+    model: LoadedModel, effects: Effects, edits: Sequence[Edit], joint: np.ndarray
 ) -> tuple[Check, ...]:
-    gap = abs(float(effects.whole_pass(model, variant.edits)[0] - joint[0]))
+    gap = abs(float(effects.whole_pass(model, edits)[0] - joint[0]))
     name = "all together, by a whole forward pass"
     return (Check(name, gap <= TOLERANCE[model.dtype], f"P(answer) differs by {gap:.1e}."),)
 

@@ -13,9 +13,11 @@ out; what it gives at the last position is compared with the sweep.
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from mi_core.analyses.ablation_sweep_reading import Effects, Question, ask
@@ -25,7 +27,7 @@ from mi_core.analyses.causal_trace_checks import TOLERANCE
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.causal_trace_result import Step
 from mi_core.analyses.interventions import Intervention, compile_edits
-from mi_core.engine import Edit, Variant, run, sweep
+from mi_core.engine import Edit, run
 from mi_core.errors import Cancelled, InputError
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
@@ -56,31 +58,15 @@ def attention_dose(
         raise InputError(
             f"The metric {inputs.metric!r} needs a distractor", fix="Give one, or wish in another"
         )
-    n_levels = len(inputs.levels)
-    variants = [_edits(model, question, inputs, level) for level in inputs.levels]
+    runs = [_edits(model, question, inputs, level) for level in inputs.levels]
     effects = Effects(model, question)
     _, before = _measure(model, question, inputs, [])
-    values, attention = np.full((len(question.metrics), n_levels), np.nan), np.full(n_levels, np.nan)
-    cancelled, again = False, np.full(n_levels, np.nan)
 
     def report(done: int, text: str) -> None:
         if on_step is not None:
-            on_step(Step(done, 2 * n_levels, None, None, text))
+            on_step(Step(done, 2 * len(runs), None, None, text))
 
-    try:
-        report(0, "the baseline is done")
-        outcome = sweep(
-            model, effects.base, [Variant(tuple(edits)) for edits in variants], read=effects.reader,
-            on_tick=lambda share: report(int(share * n_levels), "levels"),
-        )  # fmt: skip
-        values[:, outcome.done] = effects.values({k: v[outcome.done] for k, v in outcome.values.items()})
-        cancelled = outcome.cancelled
-        for index, edits in enumerate([] if cancelled else variants):
-            logits, attention[index] = _measure(model, question, inputs, edits)
-            again[index] = effects.of(logits)[0]
-            report(n_levels + index + 1, "measuring the attention")
-    except Cancelled:
-        cancelled = True
+    curve = _curve(model, effects, inputs, runs, report)
     return AttentionDoseResult(
         inputs=inputs,
         provenance=Provenance.of(model),
@@ -90,14 +76,49 @@ def attention_dose(
         distractor=question.distractor,
         metrics=question.metrics,
         baseline=effects.baseline,
-        values=values,
-        attention=attention,
+        values=curve.values,
+        attention=curve.attention,
         base_attention=before,
         warnings=question.warnings,
-        checks=() if cancelled else _checks(model, inputs, values[0], again, attention),
+        checks=() if curve.cancelled else _checks(model, inputs, curve),
         seconds=time.perf_counter() - started,
-        cancelled=cancelled,
+        cancelled=curve.cancelled,
     )
+
+
+@dataclass(slots=True)
+class _Curve:
+    """What is measured at every level; NaN at those that were not reached."""
+
+    values: Float[np.ndarray, "metric level"]
+    attention: Float[np.ndarray, "level"]
+    again: Float[np.ndarray, "level"]
+    cancelled: bool = False
+
+
+def _curve(
+    model: LoadedModel,
+    effects: Effects,
+    inputs: AttentionDoseInputs,
+    runs: list[list[Edit]],
+    report: Callable[[int, str], None],
+) -> _Curve:
+    """The sweep over levels, then every level by a whole pass that measures the attention that came out."""
+    n_metrics, n_levels = len(effects.question.metrics), len(runs)
+    nothing = np.full(n_levels, np.nan)
+    curve = _Curve(np.full((n_metrics, n_levels), np.nan), nothing.copy(), nothing.copy())
+    try:
+        report(0, "the baseline is done")
+        curve.values, curve.cancelled = effects.swept(
+            model, runs, lambda share: report(int(share * n_levels), "levels")
+        )
+        for index, edits in enumerate([] if curve.cancelled else runs):
+            logits, curve.attention[index] = _measure(model, effects.question, inputs, edits)
+            curve.again[index] = effects.of(logits)[0]
+            report(n_levels + index + 1, "measuring the attention")
+    except Cancelled:
+        curve.cancelled = True
+    return curve
 
 
 def _edge(question: Question, inputs: AttentionDoseInputs, level: float | None) -> Intervention:
@@ -125,22 +146,16 @@ def _measure(
     return seen.logits, float(torch.cat([seen["pattern", layer] for layer in layers]).mean())
 
 
-def _checks(
-    model: LoadedModel,
-    inputs: AttentionDoseInputs,
-    found: np.ndarray,
-    again: np.ndarray,
-    attention: np.ndarray,
-) -> tuple[Check, ...]:
+def _checks(model: LoadedModel, inputs: AttentionDoseInputs, curve: _Curve) -> tuple[Check, ...]:
     limit = TOLERANCE[model.dtype]
-    gap = float(np.abs(found - again).max())
+    gap = float(np.abs(curve.values[0] - curve.again).max())
     passes = Check(
         "every level again, by a whole forward pass", gap <= limit,
-        f"{len(found)} levels; P(answer) differs by at most {gap:.1e}.",
+        f"{len(curve.again)} levels; P(answer) differs by at most {gap:.1e}.",
     )  # fmt: skip
     if inputs.kind == "scale":
         return (passes,)
-    off = float(np.abs(attention - np.array(inputs.levels)).max())
+    off = float(np.abs(curve.attention - np.array(inputs.levels)).max())
     return (
         passes,
         Check("the attention is what it was set to", off <= limit, f"It is off by {off:.1e} at most."),

@@ -26,7 +26,7 @@ from mi_core.analyses.causal_trace_result import Step
 from mi_core.analyses.steering_dose_result import SteeringDoseResult
 from mi_core.analyses.steering_inputs import SteeringInputs
 from mi_core.analyses.steering_make import add, layer_of, positions_of, steering_vector
-from mi_core.engine import Variant, observe, sweep
+from mi_core.engine import Edit, observe
 from mi_core.errors import InputError
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
@@ -60,31 +60,19 @@ def steering_dose(
         raise InputError(f"The steering vector is zero at layer {layer}", fix="Choose a later layer")
     directions = np.stack([own, *random_directions(own, inputs.controls, inputs.seed)])
     effects = Effects(model, question)
-    live = [index for index, dose in enumerate(inputs.coefficients) if dose != 0]
-    doses = [inputs.coefficients[index] for index in live]
-    edits = [
-        (add(inputs.site, layer, positions, direction, dose),) for direction in directions for dose in doses
-    ]
 
-    def tick(share: float) -> None:
-        if on_step is not None:
-            on_step(Step(int(share * len(edits)), len(edits), None, None, "doses"))
+    def steered(direction: np.ndarray, dose: float) -> Edit:
+        return add(inputs.site, layer, positions, direction, dose)
 
-    tick(0.0)
-    outcome = sweep(model, effects.base, [Variant(one) for one in edits], read=effects.reader, on_tick=tick)
-    found = np.full((len(question.metrics), len(edits)), np.nan)
-    if outcome.done.any():
-        found[:, outcome.done] = effects.values({k: v[outcome.done] for k, v in outcome.values.items()})
-    values = np.tile(effects.baseline[:, None, None], (1, len(directions), len(inputs.coefficients)))
-    values[:, :, live] = found.reshape(len(question.metrics), len(directions), len(live))
-    nothing = add(inputs.site, layer, positions, own, 0.0)
+    values, cancelled = _swept(model, effects, inputs, directions, steered, on_step)
     checks = [
-        _zero(effects.whole_pass(model, ()), effects.whole_pass(model, (nothing,))), _lengths(directions),
-    ]  # fmt: skip
-    if doses and not outcome.cancelled:
-        farthest = int(np.abs(doses).argmax())
-        again = effects.whole_pass(model, edits[farthest])
-        checks.append(_whole(question, found[:, farthest], again, TOLERANCE[model.dtype]))
+        _zero(effects.whole_pass(model, ()), effects.whole_pass(model, (steered(own, 0.0),))),
+        _lengths(directions),
+    ]
+    farthest = int(np.abs(inputs.coefficients).argmax())
+    if inputs.coefficients[farthest] != 0 and not cancelled:
+        again = effects.whole_pass(model, (steered(own, inputs.coefficients[farthest]),))
+        checks.append(_whole(question, values[:, 0, farthest], again, TOLERANCE[model.dtype]))
     ratio, spread = _sizes(model, question, inputs, layer, vector.norm(layer))
     return SteeringDoseResult(
         inputs=inputs,
@@ -105,8 +93,31 @@ def steering_dose(
         warnings=_warnings(question, inputs, ratio, spread),
         checks=tuple(checks),
         seconds=time.perf_counter() - started,
-        cancelled=outcome.cancelled,
+        cancelled=cancelled,
     )
+
+
+def _swept(
+    model: LoadedModel,
+    effects: Effects,
+    inputs: SteeringInputs,
+    directions: Float[np.ndarray, "direction d_model"],
+    steered: Callable[[np.ndarray, float], Edit],
+    on_step: OnStep | None,
+) -> tuple[Float[np.ndarray, "metric direction dose"], bool]:
+    """Every dose of every direction in one sweep, and whether it was stopped; a dose of 0 is the baseline."""
+    live = [index for index, dose in enumerate(inputs.coefficients) if dose != 0]
+    runs = [(steered(direction, inputs.coefficients[i]),) for direction in directions for i in live]
+
+    def tick(share: float) -> None:
+        if on_step is not None:
+            on_step(Step(int(share * len(runs)), len(runs), None, None, "doses"))
+
+    tick(0.0)
+    found, cancelled = effects.swept(model, runs, tick)
+    values = np.tile(effects.baseline[:, None, None], (1, len(directions), len(inputs.coefficients)))
+    values[:, :, live] = found.reshape(len(found), len(directions), len(live))
+    return values, cancelled
 
 
 def _sizes(

@@ -11,15 +11,16 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float
 
-from mi_core.analyses.ablation_sweep_reading import Effects, ask
+from mi_core.analyses.ablation_sweep_reading import Effects, Question, ask
 from mi_core.analyses.causal_trace_checks import TOLERANCE
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.causal_trace_result import Step
 from mi_core.analyses.steering_inputs import SteeringInputs
 from mi_core.analyses.steering_layers_result import SteeringLayersResult
 from mi_core.analyses.steering_make import add, positions_of, steering_vector
-from mi_core.engine import Variant, observe, sweep
+from mi_core.engine import Edit, observe
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
 
@@ -56,26 +57,9 @@ def steering_layers(
             on_step(Step(int(share * n_layers), n_layers, None, None, "layers"))
 
     tick(0.0)
-    outcome = sweep(
-        model, effects.base, [Variant((edit,)) for edit in edits], read=effects.reader, on_tick=tick
-    )
-    values = np.full((len(question.metrics), n_layers), np.nan)
-    if outcome.done.any():
-        values[:, outcome.done] = effects.values({k: v[outcome.done] for k, v in outcome.values.items()})
-    checks = []
-    if not outcome.cancelled:
-        again, kept = effects.whole_pass(model, (edits[-1],)), [0, 1, 2]
-        worst = float(
-            np.abs(values[kept, -1] - again[kept]).max() / max(1.0, float(np.abs(again[kept]).max()))
-        )
-        name, detail = "the last layer's run equals a whole forward pass", f"largest difference {worst:.1e}"
-        checks.append(Check(name, worst <= TOLERANCE[model.dtype], detail))
-    seen = observe(model, question.prompt.ids, ["resid_post"])
-    sizes = [
-        float(seen["resid_post", layer][list(positions)].double().norm(dim=-1).median())
-        for layer in range(n_layers)
-    ]
+    values, cancelled = effects.swept(model, [(edit,) for edit in edits], tick)
     norms = np.array([vector.norm(layer) for layer in range(n_layers)])
+    sizes = _sizes(model, question, positions)
     return SteeringLayersResult(
         inputs=inputs,
         provenance=Provenance.of(model),
@@ -89,7 +73,26 @@ def steering_layers(
         values=values,
         ratio=abs(inputs.coefficient) * norms / np.maximum(sizes, 1e-30),
         warnings=question.warnings,
-        checks=tuple(checks),
+        checks=() if cancelled else (_last_layer(model, effects, edits[-1], values[:, -1]),),
         seconds=time.perf_counter() - started,
-        cancelled=outcome.cancelled,
+        cancelled=cancelled,
     )
+
+
+def _last_layer(
+    model: LoadedModel, effects: Effects, edit: Edit, swept: Float[np.ndarray, "metric"]
+) -> Check:
+    """The run of the last layer again, by a whole forward pass."""
+    again, kept = effects.whole_pass(model, (edit,)), [0, 1, 2]
+    worst = float(np.abs(swept[kept] - again[kept]).max() / max(1.0, float(np.abs(again[kept]).max())))
+    name, detail = "the last layer's run equals a whole forward pass", f"largest difference {worst:.1e}"
+    return Check(name, worst <= TOLERANCE[model.dtype], detail)
+
+
+def _sizes(model: LoadedModel, question: Question, positions: tuple[int, ...]) -> list[float]:
+    """Median length of the steered tokens' states after every layer."""
+    seen = observe(model, question.prompt.ids, ["resid_post"])
+    return [
+        float(seen["resid_post", layer][list(positions)].double().norm(dim=-1).median())
+        for layer in range(model.dims.n_layers)
+    ]

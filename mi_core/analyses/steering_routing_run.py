@@ -14,14 +14,14 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from mi_core.analyses.ablation_sweep_reading import ask
+from mi_core.analyses.ablation_sweep_reading import Question, ask
 from mi_core.analyses.causal_trace_checks import TOLERANCE
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.causal_trace_result import Step
 from mi_core.analyses.steering_inputs import SteeringInputs
 from mi_core.analyses.steering_make import add, layer_of, positions_of, steering_vector
 from mi_core.analyses.steering_routing_result import SteeringRoutingResult
-from mi_core.engine import run
+from mi_core.engine import Edit, run
 from mi_core.errors import InputError
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
@@ -56,17 +56,8 @@ def steering_routing(
     if on_step is not None:
         on_step(Step(0, 2, None, None, "two passes"))
     queries = slice(n_pos - 1, None) if inputs.queries == "last" else slice(max(positions), None)
-
-    def measured(edits: tuple = ()) -> Float[np.ndarray, "layer head"]:
-        def reduce(_place: object, value: Tensor) -> np.ndarray:
-            rows = value[0, :, queries][..., list(positions)].double()
-            return rows.sum(-1).mean(-1).cpu().numpy()
-
-        found = run(model, question.ids, capture=["pattern"], edits=edits, last=1, reduce=reduce)
-        return np.stack([found["pattern", one] for one in range(model.dims.n_layers)])
-
-    before = measured()
-    after = measured((add(inputs.site, layer, positions, vector.at(layer), inputs.coefficient),))
+    edit = add(inputs.site, layer, positions, vector.at(layer), inputs.coefficient)
+    before, after = (_attention(model, question, queries, positions, edits) for edits in ((), (edit,)))
     worst = float(np.abs((after - before)[: layer + 1]).max())
     near, detail = TOLERANCE[model.dtype], f"largest change {worst:.1e}"
     return SteeringRoutingResult(
@@ -85,3 +76,20 @@ def steering_routing(
         checks=(Check("heads up to the steered layer do not change", worst <= near, detail),),
         seconds=time.perf_counter() - started,
     )
+
+
+def _attention(
+    model: LoadedModel,
+    question: Question,
+    queries: slice,
+    positions: tuple[int, ...],
+    edits: tuple[Edit, ...],
+) -> Float[np.ndarray, "layer head"]:
+    """Attention to the steered tokens, summed over them and averaged over the queries."""
+
+    def reduce(_place: object, value: Tensor) -> np.ndarray:
+        rows = value[0, :, queries][..., list(positions)].double()
+        return rows.sum(-1).mean(-1).cpu().numpy()
+
+    found = run(model, question.ids, capture=["pattern"], edits=edits, last=1, reduce=reduce)
+    return np.stack([found["pattern", layer] for layer in range(model.dims.n_layers)])
