@@ -12,7 +12,7 @@ from mi_core.transcoders.planning_inputs import FeatureRoutingInputs
 from pages.shared.feature_planning_text import ROUTING_FORMULA
 from pages.shared.figure_card import figure_card
 from pages.shared.instant import draw_warnings, instant, pass_seconds
-from pages.shared.link import visit
+from pages.shared.refused import refused
 from pages.shared.selection import select, selection
 from pages.shared.steering_controls import parse_doses
 from pages.shared.text import plain
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from mi_core.transcoders.planning_result import PlanningResult
     from mi_core.transcoders.routing_result import FeatureRoutingResult
     from pages.shared.features_page import FeaturesAsked
-
-_REFUSED = "_routing_refused"
 
 
 def draw_routing(asked: FeaturesAsked, planned: PlanningResult) -> None:
@@ -77,20 +75,11 @@ def draw_routing(asked: FeaturesAsked, planned: PlanningResult) -> None:
 
 
 def _refuse_positions(planned: PlanningResult) -> None:
-    """Forget tokens that the prompt does not have, and say so until another one is chosen or linked to.
-
-    The figures below may need several runs of the page; what was refused in the first must not be gone.
-    """
-    refused = st.session_state.setdefault(_REFUSED, {})
+    """Forget tokens that the prompt does not have, and say so."""
     for name, label in (("routing_position", "pushed"), ("routing_query", "reading")):
-        value = st.session_state[name]
+        value = refused(name, lambda position: position <= planned.output)
         if value is not None:
-            refused[name] = (value, visit())
-        if value is not None and value > planned.output:
-            st.session_state[name] = None
-        asked, when = refused.get(name, (0, visit()))
-        if asked > planned.output and when == visit():
-            st.warning(f"There is no {label} token {asked:,}; the prompt's tokens are 0 to {planned.output}.")
+            st.warning(f"There is no {label} token {value:,}; the prompt's tokens are 0 to {planned.output}.")
 
 
 def _default_position(planned: PlanningResult) -> int:

@@ -12,6 +12,7 @@ from pages.shared.instant import Asked, draw_warnings, instant, pass_seconds
 from pages.shared.neuron_fields import AROUND, MAX_TEST, SIGNS
 from pages.shared.neuron_method import VOCABULARY_FORMULA
 from pages.shared.neuron_texts import seconds_to_ask
+from pages.shared.refused import refused
 from pages.shared.selection import selection
 from pages.shared.text import plain
 
@@ -60,12 +61,11 @@ def draw_neuron(asked: Asked, about: About, survey: NeuronSurveyInputs, cost: Su
 
 def _draw_choice(about: About) -> tuple[int, int] | None:
     """Layer and number as widgets; what a link asks for and this model lacks is said."""
-    state, limits = st.session_state, {"layer": about.dims.n_layers, "neuron": about.dims.d_mlp}
+    limits = {"layer": about.dims.n_layers, "neuron": about.dims.d_mlp}
     for name, count in limits.items():
-        value = state[f"selected_{name}"]
-        if value is not None and value >= count:
+        value = refused(f"selected_{name}", lambda number, count=count: number < count)
+        if value is not None:
             st.warning(f"There is no {name} {value} in this model; it has {name}s 0 to {count - 1}.")
-            state[f"selected_{name}"] = None
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
         for name, count in limits.items():
             st.number_input(

@@ -7,8 +7,10 @@ from streamlit.testing.v1 import AppTest
 
 from mi_core.errors import InputError
 from mi_core.transcoders import FeatureGenerationInputs
+from pages.shared import running
 from pages.shared.catalogue import all_fields
 from pages.shared.link import read_link
+from pages.shared.session import hub
 from tests.page_runs import until_idle
 from tests.pages.conftest import assert_sound, texts
 from tests.pages.test_every_prompt import RUNS
@@ -56,6 +58,18 @@ def test_what_is_not_there_is_said(
     until_idle(session, RUNS[tab])
     assert_sound(session)
     assert said in texts(session).replace("\\", "")
+
+
+def test_what_was_refused_is_still_said_when_its_figure_comes_late(
+    frame: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "PATIENCE_SECONDS", 0.0)
+    hub().results.clear()
+    session = opened(frame, "planning", **PLAN, fr_q="999")
+    assert "There is no reading token 999" in texts(session)
+    session.number_input(key="routing_query").set_value(2).run()
+    assert "There is no reading token" not in texts(session)
+    assert_sound(session)
 
 
 def test_a_bad_list_of_pins_is_refused_as_a_whole_and_said() -> None:
