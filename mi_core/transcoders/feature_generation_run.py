@@ -184,10 +184,9 @@ def _added(asked: _Asked, tokens: range) -> dict[int, Float[Tensor, "token d_mod
         push = push_of(transcoder, inputs.weights)
         values = (torch.from_numpy(vector).expand(len(tokens), -1) for vector in push.vectors)
         return dict(zip(push.layers, values, strict=True))
-    here = [replace(edit, positions=tuple(tokens)) for edit in inputs.edits]
-    compiled = compile_placed(
-        asked.model, transcoder, ids, place(asked.model, transcoder, ids, here, show_bos=True)
-    )
+    special = asked.masked == len(asked.prompt)  # then the size is told at the last of them
+    here = [replace(edit, positions=tuple(tokens)) if special else edit for edit in inputs.edits]
+    compiled = compile_placed(asked.model, transcoder, ids, place(asked.model, transcoder, ids, here))
     return {layer: delta.cpu().double() for layer, delta in compiled.deltas.items()}
 
 

@@ -15,6 +15,7 @@ from mi_core.transcoders.names import Feature
 MAX_FILE_BYTES = 10_000_000
 MAX_TOKENS = 10_000
 MAX_TEXT = 100_000
+MAX_NUMBER = 1e300
 
 
 def load_object(data: bytes) -> dict[str, Any]:
@@ -60,8 +61,9 @@ def number_of(record: Mapping[str, Any], key: str) -> float:
         InputError: it is something else.
     """
     value = record[key]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise InputError(f"The file's {key!r} is {str(value)[:40]!r}, no number")
+    good = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not good or not -MAX_NUMBER <= value <= MAX_NUMBER:  # NaN is neither; a long whole number is no float
+        raise InputError(f"The file's {key!r} is {str(value)[:40]!r}, no number that can be used")
     return float(value)
 
 

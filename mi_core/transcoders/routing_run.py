@@ -95,9 +95,9 @@ def _places(inputs: FeatureRoutingInputs, n_pos: int) -> tuple[int, int]:
     """The pushed token and the one that looks."""
     position = inputs.position + n_pos if inputs.position < 0 else inputs.position
     query = n_pos - 1 if inputs.query is None else inputs.query
-    for place in (position, query):
+    for place, asked in ((position, inputs.position), (query, inputs.query)):
         if not 0 <= place < n_pos:
-            raise InputError(f"The prompt has no token {place}", why=f"its tokens are 0 to {n_pos - 1}")
+            raise InputError(f"The prompt has no token {asked}", why=f"its tokens are 0 to {n_pos - 1}")
     if query < position:
         raise InputError(
             f"Token {query} cannot look at token {position}", why="tokens see only what comes before them",

@@ -223,7 +223,7 @@ def test_setting_what_is_there_changes_nothing_and_contradictions_are_told() -> 
     same = feature_generation(model, replace(INPUTS, features="L1F3:scale=1, L2F5:scale=1"))
     np.testing.assert_array_equal(same.edited_ids, same.default_ids)
     assert same.ratio < 1e-6
-    with pytest.raises(InputError, match="both change L1F3"):
+    with pytest.raises(InputError, match="L1F3@all:set=1 and L1F3@all:add=1 both change L1F3"):
         feature_generation(model, replace(INPUTS, features="L1F3:set=1, L1F3:add=1"))
 
 

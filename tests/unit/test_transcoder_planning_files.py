@@ -153,6 +153,8 @@ def test_figures_of_files_stand() -> None:
         ({"sweep": [{"position": 0, "prob": 1.5}]}, "above 1"),
         ({"sweep": [{"position": 0}]}, "no 'prob'"),
         ({"baseline_prob": "x"}, "no number"),
+        ({"baseline_prob": 10**400}, "no number"),
+        ({"strength": -(10**400)}, "no number"),
         ({"inject_feature": {"layer": -1, "index": 0}}, "where a feature should be"),
         ({"suppress_features": [7]}, "where a feature should be"),
         ({"strength": None}, "no number"),

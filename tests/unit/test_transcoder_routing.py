@@ -100,7 +100,7 @@ def test_the_record_comes_back_and_figures_stand() -> None:
     ("fields", "said"),
     [
         ({"position": 99}, "no token 99"),
-        ({"position": -99}, "no token"),
+        ({"position": -99}, "no token -99"),
         ({"position": 3, "query": 1}, "cannot look"),
         ({"prompt": "France", "position": 0}, "one token"),
         ({"inject": "L8F1"}, "no features in layer 8"),
