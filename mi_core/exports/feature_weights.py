@@ -218,8 +218,8 @@ def relatives_figure(result: FeatureNeighboursResult, relation: str) -> Figure:
         what = f"Virtual weights [{VIRTUAL_UNIT}]; 0 = no direct path; independent of the input"
     caption = (
         f"{result.feature.text} among {result.n_compared:,} features of {legible(result.transcoder_name)}, "
-        f"the {result.inputs.count} strongest of each list. {what}. Behind the name: the word that a feature "
-        "promotes most."
+        f"the {result.inputs.count} strongest of each list. {what}."
+        + (" Behind the name: the word that a feature promotes most." if result.words else "")
     )
     return analysis_figure(
         result,

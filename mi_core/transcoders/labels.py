@@ -183,8 +183,14 @@ def _read(file: Path) -> dict[str, Label]:
         return {}
     except OSError as error:
         raise InputError(f"{str(file)!r} cannot be read", why=error.strerror or "unknown cause") from error
-    with damage_told("labels"):
-        return _labels(_loaded(data))
+    try:
+        with damage_told("labels"):
+            return _labels(_loaded(data))
+    except InputError as error:
+        why = f"{error.what[:1].lower()}{error.what[1:]}" + (f" ({error.why})" if error.why else "")
+        raise InputError(
+            f"The labels in {str(file)!r} cannot be read", why=why, fix="Mend the file, or move it away"
+        ) from error
 
 
 def _write(file: Path, text: str) -> None:

@@ -23,6 +23,7 @@ from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.causal_trace_result import Step
 from mi_core.analyses.neuron_texts import context_of
 from mi_core.engine import Base, Edit, Variant, run, sweep
+from mi_core.errors import TranscoderError
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
 from mi_core.tokens import TokenizedPrompt, prompt_warnings, tokenize
@@ -53,7 +54,8 @@ def clt_probe(model: LoadedModel, inputs: CltProbeInputs, *, on_step: OnStep | N
 
     Raises:
         InputError: the prompt cannot be read, or the transcoder has no such layer or feature.
-        TranscoderError: there is no such transcoder, or only its encoders are here.
+        TranscoderError: there is no such transcoder, or its files cannot be read. With the encoders alone
+            nothing is injected, which a warning says.
         SiteMissing: the model does not have what the transcoder reads or writes.
         OutOfMemory: the device is too small.
     """
@@ -70,7 +72,12 @@ def clt_probe(model: LoadedModel, inputs: CltProbeInputs, *, on_step: OnStep | N
         return made
     if inputs.strength == 0:  # nothing is added: no run, and no rounding that would make a ratio
         return replace(made, l2=np.zeros(len(made)))
-    return _injected(model, transcoder, made, tell)
+    try:
+        return _injected(model, transcoder, made, tell)
+    except TranscoderError as error:
+        if error.kind != "no_decoder":
+            raise
+        return replace(made, warnings=(*made.warnings, f"Nothing was injected. {error}"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from pages.shared.hub import About
 
 
+_NOTHING = {
+    "reads alike": "No other feature that reads like {} is known.",
+    "writes alike": "No other feature that writes like {} is known.",
+    "upstream": "No feature is known to write what {} reads.",
+    "downstream": "No feature is known to read what {} writes.",
+}
+
+
 def draw_relatives(wanted: FeaturesAsked, about: About, feature: Feature) -> None:
     """Neighbours and virtual weights; a pass that would take long waits for a button."""
     st.markdown(f"#### Relatives of {plain(feature.text)}")
@@ -73,7 +81,7 @@ def _draw_pair(result: FeatureNeighboursResult, relations: tuple[str, str], form
     for relation, column in zip(relations, st.columns(2), strict=True):
         with column:
             if not related(result, relation):
-                st.caption(f"No feature is {relation} of {plain(result.feature.text)}.")
+                st.caption(_NOTHING[relation].format(plain(result.feature.text)))
                 continue
             name = f"feature_{relation.replace(' ', '_')}"
             figure_card(

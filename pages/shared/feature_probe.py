@@ -157,7 +157,7 @@ def _draw(result: CltProbeResult, name: str) -> None:
             choose_feature(Feature(result.layer, top[rank - 1]), at)
 
     figure_card(f"probe_top_{name}", top_figure(result, position, chosen=_cell(result)), on_cell=choose)
-    if result.feature is not None:
+    if result.feature is not None and (result.has_injection or result.cancelled):
         figure_card(f"probe_l2_{name}", injection_figure(result, position), formula=PROBE_FORMULA)
     figure_card(f"probe_counts_{name}", count_figure(result, position))
 

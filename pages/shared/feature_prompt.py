@@ -86,12 +86,12 @@ def _draw_choice(result: FeaturesOnPromptResult) -> Choice:
             state[f"feature_{name}"] = [one for one in state[f"feature_{name}"] if one in known]
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="feature_prompt_row"):
         st.multiselect(
-            "Tokens", result.counting, key="feature_tokens", placeholder="all", width=300,
+            "Tokens", result.counting, key="feature_tokens", placeholder="all", width=280,
             format_func=lambda at: plain(token_label(at, result.tokens[at].visible)),
             help="Features that are active at one of these tokens; activations are summed over them.",
         )  # fmt: skip
         st.multiselect(
-            "Layers", result.layers, key="feature_layers", placeholder="all", width=200,
+            "Layers", result.layers, key="feature_layers", placeholder="all", width=180,
             format_func="L{}".format,
         )  # fmt: skip
         st.number_input(

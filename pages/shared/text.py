@@ -2,17 +2,28 @@
 
 import re
 
+_TURNING = re.compile("[\u202a-\u202e]")
+_TURNING_IF_OPEN = re.compile("[\u2066-\u2069]")
+"""Characters that turn the direction of what follows; isolates do no harm when each one is closed."""
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&=^])")
 
 
 def plain(text: str) -> str:
     """Text that Markdown shows as it is: every character that means something there is escaped.
 
+    What would write the rest of the line backwards, numbers included, is shown as its name.
+
     Args:
         text: anything, from anywhere.
     """
-    one_line = " ".join(text.split())
+    one_line = _TURNING.sub(_name, " ".join(text.split()))
+    if sum(one_line.count(mark) for mark in "\u2066\u2067\u2068") != one_line.count("\u2069"):
+        one_line = _TURNING_IF_OPEN.sub(_name, one_line)
     return _SPECIAL.sub(r"\\\1", one_line)
+
+
+def _name(found: re.Match[str]) -> str:
+    return f"⟨U+{ord(found[0]):04X}⟩"
 
 
 def code(text: str, limit: int = 80) -> str:

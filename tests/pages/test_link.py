@@ -95,6 +95,12 @@ def test_a_span_is_not_a_number_with_a_sign() -> None:
         parse_span("-3")
 
 
+@pytest.mark.parametrize("turning", ["\u202a", "\u202b", "\u202c", "\u202d", "\u202e", "\u2066", "\u2067"])
+def test_plain_text_cannot_write_the_rest_of_a_line_backwards(turning: str) -> None:
+    assert plain(f"evil{turning}label") == f"evil⟨U\\+{ord(turning):04X}⟩label"
+    assert plain("\u2068closed\u2069") == "\u2068closed\u2069"
+
+
 @pytest.mark.parametrize(
     "text", ["*_$", "<script>", "a\nb", ":red[x]", "[a](b)", "# h", "1. x", "$x$", "~~s~~"]
 )

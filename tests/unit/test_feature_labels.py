@@ -164,3 +164,34 @@ def test_names_that_would_change_the_address(model, source):
 def test_known_transcoders_have_known_sources():
     assert guess_source("mntss/clt-gemma-2-2b-426k") == ("gemma-2-2b", "{layer}-clt-hp")
     assert guess_source("atlas-clt") == ("", "")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{nonsense", "[]", "null", '"x"', "\xff", '{"schema": "lantern/labels", "version": 1}',
+        *(
+            json.dumps({"schema": "lantern/labels", "version": 1, "labels": labels})
+            for labels in (5, [], {"L0F1": 5}, {"L0F1": None}, {"L0F1": {}}, {"L0F1": []}, {"x": "y"},
+                           {"L-1F2": "y"})
+        ),
+    ],
+)  # fmt: skip
+def test_a_damaged_file_is_named_and_nothing_of_it_is_taken(content: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text(content, encoding="latin-1")
+    with pytest.raises(InputError, match=r"The labels in .*labels\.json. cannot be read") as found:
+        book.labels_of("fp", tmp_path)
+    assert "Mend the file" in str(found.value)
+    with pytest.raises(InputError):
+        book.import_labels(content.encode("latin-1"), "fp")
+    assert book.labels_of("fp") == {}
+
+
+def test_a_hostile_file_of_labels_is_cut_and_kept_as_text() -> None:
+    labels = {"L0F1": "x" * 10_000, "L0F2": "<script>alert(1)</script>\x00\n\n", "L999F99999999": "far"}
+    record = json.dumps({"schema": "lantern/labels", "version": 1, "labels": labels, "transcoder": "y" * 999})
+    done = book.import_labels(record, "fp")
+    assert done.taken == 3
+    assert len(book.label_of("fp", 0, 1)) == book.MAX_LABEL
+    assert len(done.warnings[0]) < 250
+    assert "\n" not in book.label_of("fp", 0, 2)

@@ -21,7 +21,7 @@ from mi_core.transcoders import (
 )
 from mi_core.transcoders.probe_result import ARRAYS
 from tests.tiny import hf_model
-from tests.transcoders import tiny_clt, tiny_plt, use
+from tests.transcoders import tiny_clt, tiny_plt, use, write_clt
 from tests.words import word_tokenizer
 
 TEXT = "Mary gave John a drink in Paris"
@@ -91,6 +91,20 @@ def test_defaults_read_the_middle_layer_and_inject_the_strongest_of_the_last_tok
     assert nothing.last_rank == 1
     assert json.loads(candle_json(nothing))["causal"]["concentration_ratio"] is None
     assert all(check.passed for check in read_candle_json(candle_json(nothing)).checks)
+
+
+def test_with_the_encoders_alone_it_reads_and_says_that_nothing_was_injected(made, tmp_path):
+    model, transcoder = made("llama")
+    whole = clt_probe(model, CltProbeInputs(TEXT, layer=1))
+    write_clt(transcoder, tmp_path)
+    for file in tmp_path.glob("W_dec_*"):
+        file.unlink()
+    result = clt_probe(model, CltProbeInputs(TEXT, str(tmp_path), layer=1))
+    np.testing.assert_array_equal(result.n_active, whole.n_active)
+    np.testing.assert_array_equal(result.top_features, whole.top_features)
+    assert (result.feature, result.has_injection) == (whole.feature, False)
+    assert any(said.startswith("Nothing was injected. The decoder of layer 1") for said in result.warnings)
+    assert CltProbeResult.from_json(result.to_json()).to_json() == result.to_json()
 
 
 def test_records_come_back_exactly(made):
