@@ -71,6 +71,11 @@ class GraphView:
     labels: Mapping[int, str] = field(default_factory=dict)
     turn: int = 0
 
+    @property
+    def looked_at(self) -> tuple[int, ...]:
+        """Chosen and pinned nodes, which are drawn in any case."""
+        return (*self.pinned, *(() if self.chosen is None else (self.chosen,)))
+
 
 def drawn_edges(
     result: "GraphResult", edges: Bool[np.ndarray, "row node"], most: int = MOST_EDGES
@@ -141,7 +146,7 @@ def _shown(
 ) -> Bool[np.ndarray, "node"]:
     """What is drawn: the nodes, what is chosen or pinned, and of a long prompt no token that stands alone."""
     wanted = np.zeros_like(nodes)
-    wanted[[*view.pinned, *([] if view.chosen is None else [view.chosen])]] = True
+    wanted[list(view.looked_at)] = True
     if len(result.tokens) <= MOST_COLUMNS:
         return nodes | wanted
     others = np.unique(result.node_position[nodes & (result.node_kind != TOKEN)])

@@ -4,21 +4,20 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool
 
 from mi_core.charts import feature_graph as charts
 from mi_core.charts import feature_graph_parts as parts_charts
-from mi_core.charts.feature_graph import GraphView, drawn_edges
+from mi_core.charts.feature_graph import GraphView
 from mi_core.charts.text import legible, number
 from mi_core.exports.analysis_figure import analysis_figure
 from mi_core.exports.captions import model_sentence, quoted
+from mi_core.exports.feature_graph_tables import connection_table, edge_table, subgraph_table
 from mi_core.exports.figure import Figure
-from mi_core.transcoders.graph_groups import connections, edge_shares, grouped_edges, subgraph_parts
-from mi_core.transcoders.graph_names import KIND_NAMES, node_label, node_name
+from mi_core.transcoders.graph_groups import connections, subgraph_parts
+from mi_core.transcoders.graph_names import node_label, node_name
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from mi_core.transcoders.graph_density import Dense
     from mi_core.transcoders.graph_result import GraphResult
     from mi_core.transcoders.graph_scores import Pruned, Scores
 
@@ -59,6 +58,7 @@ def graph_figure(
     *,
     thresholds: tuple[float, float],
     scores: "Scores | None" = None,
+    dense: "Dense | None" = None,
 ) -> Figure:
     """The graph after pruning.
 
@@ -68,21 +68,26 @@ def graph_figure(
         view: chosen, pinned, grouped and named nodes.
         thresholds: of nodes and of edges.
         scores: of the whole graph, for the caption.
+        dense: features that are only not drawn; chosen and pinned ones are.
     """
+    hidden = np.zeros_like(pruned.nodes) if dense is None else dense.hidden(pruned.nodes, view.looked_at)
+    nodes, edges = pruned.nodes & ~hidden, pruned.edges & ~hidden & ~hidden[result.row_node][:, None]
+    densest = {} if dense is None else {"densest": dense.densest}
     return _figure(
         result,
         "Attribution graph",
-        charts.graph_drawing(result, pruned.nodes, pruned.edges, view),
-        {"figure": "graph", "thresholds": list(thresholds), **_view(result, view)},
+        charts.graph_drawing(result, nodes, edges, view),
+        {"figure": "graph", "thresholds": list(thresholds), **densest, **_view(result, view)},
         caption=[
             _counts(result, pruned, thresholds),
-            _not_drawn(result, pruned),
+            "" if dense is None else _hidden(dense, int(hidden.sum()), int((pruned.edges & ~edges).sum())),
+            _not_drawn(int(edges.sum())),
             _columns(result),
             _sum_rule(result),
             "" if scores is None else _scores("The whole graph", scores),
         ],
         reading=GRAPH_READING,
-        description=charts.describe_graph(result, pruned.nodes, pruned.edges, view),
+        description=charts.describe_graph(result, nodes, edges, view),
         frame=lambda: edge_table(result, pruned.edges),
     )
 
@@ -134,78 +139,6 @@ def subgraph_figure(result: "GraphResult", view: GraphView, scores: "Scores | No
     )
 
 
-# --- tables ---
-
-
-def edge_table(result: "GraphResult", edges: Bool[np.ndarray, "row node"]) -> "pd.DataFrame":
-    """One row per edge, those with most influence first."""
-    import pandas as pd
-
-    lines, _ = drawn_edges(result, edges, edges.size)
-    shares = edge_shares(result)
-    rows = [
-        {
-            **_end(result, "source", source), **_end(result, "target", int(result.row_node[row])),
-            "edge": float(result.edges[row, source]), "share of influence": float(shares[row, source]),
-        }
-        for row, source in reversed(lines)
-    ]  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def _end(result: "GraphResult", which: str, node: int) -> dict[str, Any]:
-    return {
-        which: node_name(result, node),
-        f"{which} kind": KIND_NAMES[int(result.node_kind[node])],
-        f"{which} text": node_label(result, node),
-    }
-
-
-def connection_table(result: "GraphResult", node: int) -> "pd.DataFrame":
-    """One row per edge of a node, and what no node explains."""
-    import pandas as pd
-
-    found = connections(result, node)
-    sides = (
-        ("input", found.inputs.tolist(), found.input_edges.tolist()),
-        ("output", found.outputs.tolist(), found.output_edges.tolist()),
-    )
-    rows = [
-        {"side": side, "node": node_name(result, other), "text": node_label(result, other), "edge": weight}
-        for side, others, weights in sides
-        for other, weight in zip(others, weights, strict=True)
-    ]
-    if np.isfinite(found.value):
-        rows += [
-            {"side": side, "node": "", "text": "", "edge": value}
-            for side, value in (
-                ("remainder", found.remainder),
-                ("residual", found.residual),
-                ("all", found.value),
-            )
-        ]
-    return pd.DataFrame(rows)
-
-
-def subgraph_table(result: "GraphResult", view: GraphView) -> "pd.DataFrame":
-    """One row per line of the subgraph."""
-    import pandas as pd
-
-    parts = subgraph_parts(result, view.pinned, view.groups)
-    sums = grouped_edges(result, [nodes for _, nodes in parts])
-    names = [parts_charts.part_name(result, part, view) for part in parts]
-    members = [" ".join(node_name(result, node) for node in nodes) for _, nodes in parts]
-    rows = [
-        {
-            "source": names[source], "source nodes": members[source],
-            "target": names[target], "target nodes": members[target],
-            "sum of edges": float(sums[target, source]),
-        }
-        for target, source in zip(*(part.tolist() for part in np.nonzero(sums)), strict=True)
-    ]  # fmt: skip
-    return pd.DataFrame(rows)
-
-
 # --- words ---
 
 
@@ -220,8 +153,15 @@ def _counts(result: "GraphResult", pruned: "Pruned", thresholds: tuple[float, fl
     )
 
 
-def _not_drawn(result: "GraphResult", pruned: "Pruned") -> str:
-    total = int(pruned.edges.sum())
+def _hidden(dense: "Dense", nodes: int, edges: int) -> str:
+    features = "1 feature" if nodes == 1 else f"{nodes:,} features"
+    return (
+        f"Hidden of these, because active on more than {100 * dense.densest:.4g} % of a corpus' tokens: "
+        f"{features} with {edges:,} edges; pruning, scores and the table keep them."
+    )
+
+
+def _not_drawn(total: int) -> str:
     most = charts.MOST_EDGES
     return (
         "" if total <= most else f"Only the {most:,} edges with most influence are drawn; the table has all."

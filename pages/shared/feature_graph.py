@@ -20,6 +20,7 @@ from pages.shared.feature_graph_fields import (
 )
 from pages.shared.feature_graph_files import draw_files, imported_graph
 from pages.shared.feature_graph_mine import draw_subgraph
+from pages.shared.feature_graph_pruning import chosen_dense, draw_pruning
 from pages.shared.feature_graph_state import view_of
 from pages.shared.feature_graph_view import draw_graph, draw_node, draw_numbers
 from pages.shared.feature_graph_words import feature_labels
@@ -129,22 +130,15 @@ def _draw(
     """All figures of a graph; what asks the model again only where there is one."""
     from mi_core.transcoders.graph_scores import prune
 
-    with st.container(horizontal=True, gap="large", key="graph_pruning"):
-        st.slider(
-            "Nodes kept: share of influence", 0.1, 1.0, step=0.01, key=NODE_SHARE, width=320,
-            help="Nodes are kept, those with most influence first, until they carry this share. Tokens and "
-            "logits always stay.",
-        )  # fmt: skip
-        st.slider(
-            "Edges kept: share of influence", 0.1, 1.0, step=0.01, key=EDGE_SHARE, width=320,
-            help="Edges between the kept nodes, the strongest first.",
-        )  # fmt: skip
+    density = draw_pruning(result, asked)
     state = st.session_state
     thresholds = (float(state[NODE_SHARE]), float(state[EDGE_SHARE]))
     pruned = prune(result, *thresholds)
     view = view_of(result, labels)
-    draw_numbers(result, pruned)
-    draw_graph(result, pruned, view, thresholds)
+    dense = chosen_dense(density)
+    hidden = 0 if dense is None else int(dense.hidden(pruned.nodes, view.looked_at).sum())
+    draw_numbers(result, pruned, hidden)
+    draw_graph(result, pruned, view, thresholds, dense)
     draw_node(result, pruned, view, asked, inputs)
     draw_subgraph(result, view)
     if asked is not None and inputs is not None:

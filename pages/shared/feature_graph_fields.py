@@ -22,6 +22,7 @@ FREEZES = {"nothing": "Nothing frozen", "attention": "Attention frozen"}
 TARGET, TOKENS, ROWS = "graph_target", "graph_tokens", "graph_rows"
 NODE_SHARE, EDGE_SHARE = "graph_node_share", "graph_edge_share"
 NODE, EDGE, PINS, GROUPS = "graph_node", "graph_edge", "graph_pins", "graph_groups"
+DENSEST, HIDE_NONE = "graph_densest", 100.0
 TEST, FREEZE, EFFECT_ON = "graph_test", "graph_freeze", "graph_effect_on"
 MOST_ROWS = 20_000
 MAX_TEXT = 8_000
@@ -68,6 +69,7 @@ FIELDS = [
     link.number(ROWS, "gr_rows", 1024, 1, MOST_ROWS, whole=True),
     link.number(NODE_SHARE, "gr_nodes", 0.8, 0.1, 1.0),
     link.number(EDGE_SHARE, "gr_edges", 0.98, 0.1, 1.0),
+    link.number(DENSEST, "gr_dense", HIDE_NONE, 0.0, 100.0),
     _checked(NODE, "gr_node", None, _one_node),
     _checked(EDGE, "gr_edge", None, _one_edge),
     _checked(PINS, "gr_pins", "", lambda raw: format_nodes(parse_nodes(raw))),

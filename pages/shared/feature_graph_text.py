@@ -62,6 +62,9 @@ checked in every row.
 **Your own subgraph.** Pin nodes, group those that mean the same, and read the two scores: how much of the
 output your nodes explain when every other feature counts as error.
 
+**Dense features.** Features that are active on many tokens of a corpus can be hidden. They are only not
+drawn: pruning, influence and scores keep them, and the caption says how many there are.
+
 **Does the model agree?** Every shown node is taken away in the real model, one at a time, and what the
 graph predicts stands against what happens. Both are read on the same target: any token that the graph
 explains, the difference of two of them, the weighted sum of all, or the logit difference that the graph

@@ -30,14 +30,15 @@ from pages.shared.text import plain
 if TYPE_CHECKING:
     from mi_core.charts.feature_graph import GraphView
     from mi_core.model.model import LoadedModel
+    from mi_core.transcoders.graph_density import Dense
     from mi_core.transcoders.graph_heads import HeadLoadingsInputs, HeadLoadingsResult
     from mi_core.transcoders.graph_inputs import GraphInputs
     from mi_core.transcoders.graph_result import GraphResult
     from mi_core.transcoders.graph_scores import Pruned
 
 
-def draw_numbers(result: GraphResult, pruned: Pruned) -> None:
-    """Scores of the whole graph, and how much of it is shown."""
+def draw_numbers(result: GraphResult, pruned: Pruned, hidden: int) -> None:
+    """Scores of the whole graph, how much of it pruning keeps, and how much of that is hidden."""
     from mi_core.charts.text import number
     from mi_core.transcoders.graph_scores import scores
 
@@ -53,6 +54,11 @@ def draw_numbers(result: GraphResult, pruned: Pruned) -> None:
         )  # fmt: skip
         st.metric("Nodes shown", f"{int(pruned.nodes.sum()):,} of {len(result.node_kind):,}", width="content")
         st.metric("Edges shown", f"{int(pruned.edges.sum()):,}", width="content")
+        if hidden:
+            st.metric(
+                "Hidden as dense", f"{hidden:,}", width="content",
+                help="Of the shown nodes these are only not drawn; pruning and scores keep them.",
+            )  # fmt: skip
         if result.unexpanded:
             st.metric(
                 "Not expanded", f"{result.unexpanded:,}", width="content",
@@ -61,7 +67,13 @@ def draw_numbers(result: GraphResult, pruned: Pruned) -> None:
             )  # fmt: skip
 
 
-def draw_graph(result: GraphResult, pruned: Pruned, view: GraphView, thresholds: tuple[float, float]) -> None:
+def draw_graph(
+    result: GraphResult,
+    pruned: Pruned,
+    view: GraphView,
+    thresholds: tuple[float, float],
+    dense: Dense | None,
+) -> None:
     """The drawing; a click looks at a node."""
     from mi_core.exports.feature_graph import graph_figure
     from mi_core.transcoders.graph_scores import scores
@@ -71,7 +83,7 @@ def draw_graph(result: GraphResult, pruned: Pruned, view: GraphView, thresholds:
         if isinstance(node, int) and 0 <= node < len(result.node_kind):
             choose_node(result, node)
 
-    figure = graph_figure(result, pruned, view, thresholds=thresholds, scores=scores(result))
+    figure = graph_figure(result, pruned, view, thresholds=thresholds, scores=scores(result), dense=dense)
     figure_card("feature_graph", figure, on_cell=choose, formula=GRAPH_FORMULA)
 
 

@@ -9,6 +9,7 @@ import pytest
 from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
+from mi_core.transcoders.graph_density import node_densities
 from mi_core.transcoders.graph_groups import connections
 from mi_core.transcoders.graph_inputs import GraphInputs
 from mi_core.transcoders.graph_names import FEATURE, node_name
@@ -19,6 +20,7 @@ from mi_core.transcoders.graph_scores import prune, scores, subgraph_scores
 from pages.shared.feature_graph_fields import FIELDS
 from pages.shared.link import read_link, write_link
 from pages.shared.session import default_spec, hub
+from tests.page_runs import until_idle
 from tests.pages.conftest import assert_sound, settle, texts
 
 PROMPT = "The Louvre Museum is located in the city of"
@@ -36,6 +38,7 @@ GOOD = {
     "gr_test": "1",
     "gr_freeze": "attention",
     "gr_on": "Y345-12",
+    "gr_dense": "2.5",
 }
 
 
@@ -63,9 +66,6 @@ def test_a_bad_value_in_a_link_is_told_and_left_out(key: str, raw: str) -> None:
 def opened(frame: Callable[..., AppTest], **link: str) -> AppTest:
     """The tab, drawn twice: the second run must find what the first one left."""
     session = frame("features", **{"prompt": PROMPT, "ft_tab": "graph", **link})
-    for button in session.button:
-        if button.key == "start_feature_graph":  # on a busy machine the page asks first
-            button.click().run()
     settle(session, "feature_graph")
     session.run()
     assert_sound(session)
@@ -206,6 +206,36 @@ def test_effects_are_read_on_any_target_of_the_graph(frame: Callable[..., AppTes
     assert "Change of the logit difference \u00b7Paris - \u00b7Rome" in said(session)
 
 
+def test_dense_features_are_hidden_and_nothing_else_moves(frame: Callable[..., AppTest]) -> None:
+    whole = opened(frame)
+    before, numbers, text = charts(whole)[0], metrics(whole), said(whole)
+    assert "Hidden of these" not in text
+    session = opened(frame, gr_dense="1")
+    result, model = result_of(session), hub().resident(default_spec())
+    assert model is not None
+    density = node_densities(model, model.transcoders[""], result)
+    assert density is not None
+    gone = {dot["node"] for dot in before["nodes"]} - {dot["node"] for dot in charts(session)[0]["nodes"]}
+    assert gone
+    assert gone == {dot["node"] for dot in before["nodes"] if density[dot["node"]] > 0.01}
+    assert metrics(session) == {**numbers, "Hidden as dense": str(len(gone))}
+    assert f"active on more than 1 % of a corpus' tokens: {len(gone)} feature" in said(session)
+    node = min(gone)
+    session = opened(frame, gr_dense="0.75", gr_node=node_name(result, node))
+    assert session.select_slider(key="graph_densest").value == 0.75
+    assert node in {dot["node"] for dot in charts(session)[0]["nodes"]}
+
+
+def test_where_no_density_is_known_none_is_hidden_and_that_is_said(
+    frame: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mi_core.transcoders.graph_density.corpus_densities", lambda *_: {})
+    session = opened(frame, gr_dense="1")
+    assert "No density is known here, so no feature is hidden." in said(session)
+    assert session.select_slider(key="graph_densest").disabled
+    assert "Hidden of these" not in said(session)
+
+
 def test_one_target_needs_no_menu_and_a_strange_one_is_told(frame: Callable[..., AppTest]) -> None:
     asked = {"gr_rows": "8", "gr_nodes": "0.2", "gr_t": "difference", "target": " Paris", "vs": " Rome"}
     session = opened(frame, gr_test="1", **asked)
@@ -232,8 +262,7 @@ def test_one_target_needs_no_menu_and_a_strange_one_is_told(frame: Callable[...,
 )
 def test_mistakes_cost_one_sentence(frame: Callable[..., AppTest], link: dict[str, str], told: str) -> None:
     session = frame("features", **{"prompt": PROMPT, "ft_tab": "graph", **link})
-    if "_run_feature_graph" in session.session_state:
-        settle(session, "feature_graph")
+    until_idle(session, ["feature_graph"])
     assert_sound(session)
     assert told in said(session)
 

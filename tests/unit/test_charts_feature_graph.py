@@ -15,7 +15,7 @@ from mi_core.charts.theme import NEGATIVE, POSITIVE, styled
 from mi_core.errors import InputError
 from mi_core.exports.converter import shared_converter
 from mi_core.exports.export import still
-from mi_core.exports.feature_graph import connection_table, edge_table, subgraph_table
+from mi_core.exports.feature_graph_tables import connection_table, edge_table, subgraph_table
 from mi_core.tokens import Token
 from mi_core.transcoders.graph_groups import (
     Group,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mi_core.charts.feature_graph import GraphView
+from mi_core.errors import InputError
 from mi_core.exports.export import export
 from mi_core.exports.feature_graph import graph_figure, node_figure, subgraph_figure
 from mi_core.exports.feature_graph_model import effects_figure, loadings_figure
@@ -16,7 +17,10 @@ from mi_core.exports.figure import Figure
 from mi_core.exports.references import BIBTEX
 from mi_core.exports.tables import result_json
 from mi_core.transcoders import GraphInputs, attribution_graph, graph_effects
+from mi_core.transcoders.corpus_density import densities
+from mi_core.transcoders.graph_density import dense_nodes, node_densities
 from mi_core.transcoders.graph_heads import HeadLoadingsInputs, HeadLoadingsResult
+from mi_core.transcoders.graph_names import FEATURE
 from mi_core.transcoders.graph_removals import GraphEffectsInputs, GraphEffectsResult
 from mi_core.transcoders.graph_scores import prune, scores, subgraph_scores
 from tests.feature_graphs import hand_graph
@@ -68,6 +72,55 @@ def test_the_graphs_caption_has_thresholds_scores_and_the_sum_rule() -> None:
     assert "of 14 edges (98 %)" in caption
     assert "Sum rule: edges + biases = pre-activation in 5 rows, largest residual 0 " in caption
     assert "replacement score" in caption
+
+
+def test_dense_features_are_only_not_drawn_and_the_caption_says_how_many() -> None:
+    result = hand_graph()
+    pruned, density = prune(result, 1.0, 1.0), np.full(11, np.nan)
+    density[:3] = 0.5, 0.02, 0.5
+    dense = dense_nodes(density, 0.1)
+    assert dense.nodes.tolist() == [True, False, True, *[False] * 8]
+    whole = graph_figure(result, pruned, GraphView(), thresholds=(1.0, 1.0), scores=scores(result))
+    assert "Hidden" not in whole.caption
+
+    def drawn(figure: Figure) -> tuple[set[int], int]:
+        data = figure.spec["datasets"]
+        return {dot["node"] for dot in data["nodes"]}, len(data["edges"])
+
+    less = graph_figure(
+        result, pruned, GraphView(), thresholds=(1.0, 1.0), scores=scores(result), dense=dense
+    )
+    assert drawn(whole)[0] - drawn(less)[0] == {0, 2}
+    assert drawn(whole)[1] - drawn(less)[1] == 8  # 1 + 4 edges into them, 3 to logits
+    assert "active on more than 10 % of a corpus' tokens: 2 features with 8 edges" in less.caption
+    counts = whole.caption.split("Sum rule")[0]
+    assert counts.split("Shown: ")[1] in less.caption  # what pruning keeps is the same
+    assert whole.frame().equals(less.frame())
+    assert "1 features" in less.description
+    kept = graph_figure(result, pruned, GraphView(2, (0,)), thresholds=(1.0, 1.0), dense=dense)
+    assert drawn(kept)[0] == drawn(whole)[0]  # what is chosen or pinned stays
+    assert "0 features with 0 edges" in kept.caption
+    one = graph_figure(result, pruned, GraphView(2), thresholds=(1.0, 1.0), dense=dense)
+    assert ": 1 feature with " in one.caption
+    with pytest.raises(InputError, match="density"):
+        dense_nodes(density, 5.0)
+
+
+def test_densities_are_those_of_the_corpus_pass_and_of_no_other_transcoder() -> None:
+    from mi_core import ModelSpec, load_model
+
+    model = load_model(ModelSpec("atlas"))
+    graph = attribution_graph(model, GraphInputs("The Louvre Museum is located in", rows=4))
+    found, known = node_densities(model, model.transcoders[""], graph), densities(model)
+    assert found is not None
+    assert known is not None
+    features = graph.nodes_of(FEATURE)
+    assert np.isnan(np.delete(found, features)).all()
+    for node in features[:: max(1, len(features) // 20)]:
+        layer, feature = int(graph.node_layer[node]), int(graph.node_feature[node])
+        assert found[node] == pytest.approx(float(known[layer][feature]))
+    other = replace(graph, transcoder_fingerprint="another")
+    assert node_densities(model, model.transcoders[""], other) is None
 
 
 def test_a_file_without_biases_says_that_no_sum_can_be_checked() -> None:
