@@ -1,6 +1,7 @@
 """Reading two runs of one prompt, without and with edits, at its last token."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from mi_core.analyses.attribution_result import ReadToken
 from mi_core.answers import AnswerChoice, answer_warnings
 from mi_core.engine.run import context_limit
 from mi_core.errors import InputError
-from mi_core.metrics import rank
+from mi_core.metrics import kl_divergence, rank
 from mi_core.model.model import LoadedModel
 from mi_core.tokens import visible_token
 
@@ -63,6 +64,35 @@ def read_warnings(answer: AnswerChoice | None, distractor: AnswerChoice | None) 
 def ranks_of(logits: Float[Tensor, "run d_vocab"], read: Sequence[int]) -> Int[np.ndarray, "run read"]:
     """Ranks of some tokens; 1 = the top token."""
     return torch.stack([rank(logits, token) for token in read], dim=-1).numpy()
+
+
+def numbers_of(
+    model: LoadedModel,
+    logits: Float[Tensor, "2 d_vocab"],
+    answer: AnswerChoice | None,
+    distractor: AnswerChoice | None,
+) -> dict[str, Any]:
+    """What both runs say of the followed tokens, by the fields that Results of two runs share.
+
+    Args:
+        model: whose tokenizer names the tokens.
+        logits: of baseline and edited run.
+        answer: see `read_tokens`.
+        distractor: the same.
+
+    Raises:
+        InputError: both begin with the same token.
+    """
+    target, other = read_tokens(model, logits[0], answer, distractor)
+    read = [target.id, *([] if other is None else [other.id])]
+    return {
+        "target": target,
+        "distractor": other,
+        "logits": logits[:, read].numpy(),
+        "log_probabilities": logits.log_softmax(-1)[:, read].numpy(),
+        "ranks": ranks_of(logits, read),
+        "kl": float(kl_divergence(logits[0], logits[1])),
+    }
 
 
 def check_edited(logits: Float[Tensor, " d_vocab"], too_large: str) -> None:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from mi_core.analyses.attribution_inputs import parse_head
-from mi_core.analyses.before_after_run import check_edited, ranks_of, read_tokens, read_warnings, room
+from mi_core.analyses.before_after_run import check_edited, numbers_of, read_warnings, room
 from mi_core.analyses.causal_trace_parts import Check
 from mi_core.analyses.causal_trace_result import Step
 from mi_core.analyses.interventions import (
@@ -41,7 +41,6 @@ from mi_core.analyses.knockout_warnings import knockout_warnings
 from mi_core.answers import AnswerChoice, choose_answer
 from mi_core.engine import Edit, Generated, generate
 from mi_core.errors import Cancelled, InputError
-from mi_core.metrics import kl_divergence
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
 from mi_core.tokens import TokenizedPrompt, tokenize, visible_token
@@ -158,10 +157,7 @@ def _result(
 ) -> KnockoutResult:
     baseline, edited, again = passes
     logits = torch.stack([baseline.logits, edited.logits])
-    target, distractor = read_tokens(model, baseline.logits, asked.answer, asked.distractor)
-    read = [target.id, *([] if distractor is None else [distractor.id])]
-    numbers = logits.log_softmax(-1)
-    probabilities = numbers.exp()
+    probabilities = logits.log_softmax(-1).exp()
     changed = _changed(probabilities, asked.inputs.top)
     before, after, where = continued
     both = [() if one is None else one.ids for one in (before, after)]
@@ -170,15 +166,10 @@ def _result(
         inputs=asked.inputs,
         provenance=Provenance.of(model),
         tokens=asked.prompt.tokens,
-        target=target,
-        distractor=distractor,
+        **numbers_of(model, logits, asked.answer, asked.distractor),
         interventions=tuple(one.text for one in asked.interventions),
         reference_prompts=_reference_prompts(asked),
         mean_by_position=asked.uses_mean and asked.reference.by_position(len(asked.prompt)),
-        logits=logits[:, read].numpy(),
-        log_probabilities=numbers[:, read].numpy(),
-        ranks=ranks_of(logits, read),
-        kl=float(kl_divergence(baseline.logits, edited.logits)),
         changed_ids=changed.numpy(),
         changed_probabilities=probabilities[:, changed].numpy(),
         baseline_ids=np.array(both[0], dtype=np.int64),

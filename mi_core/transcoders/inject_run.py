@@ -17,14 +17,14 @@ edits that depend on the activation, encoding of the prompt twice for the other 
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-from mi_core.analyses.before_after_run import check_edited, ranks_of, read_tokens, read_warnings, room
+from mi_core.analyses.before_after_run import check_edited, numbers_of, ranks_of, read_warnings, room
 from mi_core.analyses.causal_trace_result import Step
 from mi_core.answers import AnswerChoice, choose_answer
-from mi_core.metrics import kl_divergence
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
 from mi_core.tokens import TokenizedPrompt, tokenize, visible_token
@@ -193,66 +193,70 @@ def _result(
     continued: tuple[tuple[int, ...], tuple[int, ...]],
     started: float,
 ) -> InjectResult:
-    baseline, edited, _ = passes
-    logits = torch.stack([baseline.logits, edited.logits])
-    target, distractor = read_tokens(model, baseline.logits, asked.answer, asked.distractor)
-    read = [target.id, *([] if distractor is None else [distractor.id])]
-    numbers = logits.log_softmax(-1)
-    top = top_tokens(logits, asked.inputs.top)
-    pushed = push_norms(model, asked.prompt.ids, asked.compiled)
-    largest = corpus_largest(asked.transcoder, asked.compiled)
+    logits = torch.stack([passes[0].logits, passes[1].logits])
     # What an edit was sized for is what it found; a check compares it with the edited run.
     present = np.where(np.isnan(asked.compiled.present), found, asked.compiled.present)
-    before, after = chained(asked.compiled, present)
-    placed, shown = asked.compiled.placed, [*top.tolist(), *continued[0], *continued[1]]
+    edited, pushed = _edited_fields(asked, present), push_norms(model, asked.prompt.ids, asked.compiled)
+    top = top_tokens(logits, asked.inputs.top)
+    shown = sorted({*top.tolist(), *continued[0], *continued[1]})
+    warnings = inject_warnings(
+        asked.inputs, asked.edits, asked.compiled, present, edited["activation_to"],
+        edited["activation_largest"], pushed, asked.n_special,
+    )  # fmt: skip
     return InjectResult(
         inputs=asked.inputs,
         provenance=Provenance.of(model),
         transcoder=asked.transcoder.name,
         fingerprint=asked.transcoder.fingerprint,
         tokens=asked.prompt.tokens,
-        target=target,
-        distractor=distractor,
         edits=tuple(edit.text for edit in asked.edits),
-        logits=logits[:, read].numpy(),
-        log_probabilities=numbers[:, read].numpy(),
-        ranks=ranks_of(logits, read),
-        kl=float(kl_divergence(baseline.logits, edited.logits)),
+        **numbers_of(model, logits, asked.answer, asked.distractor),
         top_ids=top.numpy(),
-        top_probabilities=numbers[:, top].exp().numpy(),
+        top_probabilities=logits.log_softmax(-1)[:, top].exp().numpy(),
         top_ranks=ranks_of(logits, top.tolist()),
-        edited_pieces=_whole(one.piece for one in placed),
-        edited_layers=_whole(one.at.layer for one in placed),
-        edited_positions=_whole(one.at.position for one in placed),
-        edited_features=_whole(one.at.index for one in placed),
-        activation_from=before,
-        activation_to=after,
-        activation_largest=largest,
+        **edited,
         pushed_positions=_whole(asked.compiled.positions),
         pushed_layers=_whole(sorted(asked.compiled.deltas)),
         delta_norms=pushed[0],
         sum_norms=pushed[1],
         residual_norms=pushed[2],
-        feature_layers=others.layers,
-        feature_positions=others.positions,
-        feature_indices=others.indices,
-        feature_activations=others.activations,
-        n_active=others.n_active,
-        n_switched=others.n_switched,
+        **_other_fields(others),
         baseline_ids=_whole(continued[0]),
         edited_ids=_whole(continued[1]),
-        vocabulary={token: visible_token(model.tokenizer, token) for token in sorted(set(shown))},
+        vocabulary={token: visible_token(model.tokenizer, token) for token in shown},
         n_layers=model.dims.n_layers,
         d_model=model.dims.d_model,
-        warnings=(
-            *read_warnings(asked.answer, asked.distractor),
-            *inject_warnings(
-                asked.inputs, asked.edits, asked.compiled, present, after, largest, pushed, asked.n_special
-            ),
-        ),
+        warnings=(*read_warnings(asked.answer, asked.distractor), *warnings),
         checks=inject_checks(asked.inputs.frozen, asked.compiled, passes, found, model.dtype),
         seconds=time.perf_counter() - started,
     )
+
+
+def _edited_fields(asked: _Asked, present: np.ndarray) -> dict[str, Any]:
+    """The Result's fields of the edited activations; `present`: what each edit finds."""
+    placed = asked.compiled.placed
+    before, after = chained(asked.compiled, present)
+    return {
+        "edited_pieces": _whole(one.piece for one in placed),
+        "edited_layers": _whole(one.at.layer for one in placed),
+        "edited_positions": _whole(one.at.position for one in placed),
+        "edited_features": _whole(one.at.index for one in placed),
+        "activation_from": before,
+        "activation_to": after,
+        "activation_largest": corpus_largest(asked.transcoder, asked.compiled),
+    }
+
+
+def _other_fields(others: Others) -> dict[str, Any]:
+    """The Result's fields of the features that were not edited."""
+    return {
+        "feature_layers": others.layers,
+        "feature_positions": others.positions,
+        "feature_indices": others.indices,
+        "feature_activations": others.activations,
+        "n_active": others.n_active,
+        "n_switched": others.n_switched,
+    }
 
 
 def _whole(values: Iterable[int]) -> np.ndarray:
