@@ -131,7 +131,7 @@ def import_labels(
     record = _loaded(data)
     with damage_told("labels"):
         found = _labels(record)
-    warnings = []
+    warnings = _cut(record["labels"])
     if record.get("fingerprint") != fingerprint:
         said = str(record.get("transcoder", ""))[:80] or "another transcoder"
         warnings.append(
@@ -169,11 +169,23 @@ def _labels(record: Mapping[str, Any]) -> dict[str, Label]:
     made = {}
     for name, one in found.items():
         values = {"text": one} if isinstance(one, str) else one
-        text = " ".join(str(values["text"]).split())[:MAX_LABEL]
+        if not isinstance(values, dict) or not isinstance(values.get("text"), str):
+            raise ValueError(f"the label of {str(name)[:40]} is no text")
+        text = " ".join(values["text"].split())[:MAX_LABEL]
         if text:
             source, at = str(values.get("source", YOU))[:40], str(values.get("at", ""))[:40]
             made[parse_feature(name).text] = Label(text, source, at)
     return made
+
+
+def _cut(labels: Mapping[str, Any]) -> list[str]:
+    """Says how many names of a file are too long."""
+    texts = [one if isinstance(one, str) else one["text"] for one in labels.values()]
+    long = sum(len(" ".join(text.split())) > MAX_LABEL for text in texts)
+    if not long:
+        return []
+    which = "1 label was" if long == 1 else f"{long:,} labels were"
+    return [f"{which} longer than {MAX_LABEL} characters, and cut there."]
 
 
 def _read(file: Path) -> dict[str, Label]:

@@ -121,7 +121,8 @@ def _import(transcoder: Transcoder, data: bytes | None) -> None:
         replace = st.session_state["feature_labels_replace"]
         done = import_labels(data or b"", transcoder.fingerprint, transcoder=transcoder.name, replace=replace)
         kept = f" {done.kept} of yours stayed as they are." if done.kept else ""
-        st.session_state[_SAID] = (f"{done.taken} labels imported.{kept}", *done.warnings)
+        taken = "1 label" if done.taken == 1 else f"{done.taken:,} labels"
+        st.session_state[_SAID] = (f"{taken} imported.{kept}", *done.warnings)
 
     _try(work)
 

@@ -193,5 +193,13 @@ def test_a_hostile_file_of_labels_is_cut_and_kept_as_text() -> None:
     done = book.import_labels(record, "fp")
     assert done.taken == 3
     assert len(book.label_of("fp", 0, 1)) == book.MAX_LABEL
-    assert len(done.warnings[0]) < 250
+    assert done.warnings[0] == "1 label was longer than 500 characters, and cut there."
+    assert len(done.warnings[1]) < 250
     assert "\n" not in book.label_of("fp", 0, 2)
+
+
+@pytest.mark.parametrize("label", [5, None, [], {}, {"text": 5}, {"text": None}])
+def test_a_label_that_is_no_text_is_named(label: object) -> None:
+    record = json.dumps({"schema": "lantern/labels", "version": 1, "labels": {"L3F52": label}})
+    with pytest.raises(InputError, match="the label of L3F52 is no text"):
+        book.import_labels(record, "fp")
