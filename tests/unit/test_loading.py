@@ -1,32 +1,31 @@
+"""A model is loaded as transformers loads it: numbers, formats, phases, no network, several devices."""
+
 import gc
-import json
 import logging
 import shutil
 import socket
-import sys
 import threading
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from transformers.utils import logging as hf_logging
 
 from mi_core import load_model
 from mi_core.engine import build_model, run
-from mi_core.engine.holder import ModelHolder, free
-from mi_core.errors import Cancelled, InputError, ModelError, OutOfMemory
+from mi_core.engine.holder import free
+from mi_core.errors import Cancelled, ModelError
 from mi_core.model.background import watch
 from mi_core.model.checkpoint import read_checkpoint
-from mi_core.model.loading import check_weights, read_model
+from mi_core.model.loading import read_model
 from mi_core.model.progress import PHASES, silent
 from mi_core.model.reading import fingerprint, open_weights
 from mi_core.model.spec import ModelSpec
-from tests.disk import byte_level, save_model
+from tests.disk import byte_level
+from tests.loading import change_weights, refused, save_models
 
 TOKENS = torch.tensor([[5, 17, 300, 4, 9]])
 
@@ -34,36 +33,13 @@ TOKENS = torch.tensor([[5, 17, 300, 4, 9]])
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders of random models that tests only read."""
-    root = tmp_path_factory.mktemp("models")
-    save_model(root / "llama")
-    save_model(root / "sharded", shard="20KB", tie_word_embeddings=True)
-    save_model(root / "gpt2", "gpt2", n_embd=32, n_layer=2, n_head=4, n_positions=64)
-    save_model(root / "mixtral", "mixtral", num_local_experts=2, num_hidden_layers=1, intermediate_size=32)
-    return root
+    return save_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture
 def model_folder(saved: Path, tmp_path: Path) -> Path:
     """A copy of the Llama model that a test may spoil."""
     return shutil.copytree(saved / "llama", tmp_path / "m")
-
-
-def change_config(folder: Path, **changes: Any) -> None:
-    path = folder / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-
-def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
-    tensors = load_file(folder / "model.safetensors")
-    change(tensors)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def refused(spec: ModelSpec | str | Path, error: type[Any] = ModelError) -> Any:
-    with pytest.raises(error) as caught:
-        load_model(str(spec) if isinstance(spec, Path) else spec)
-    assert "\n" not in str(caught.value)
-    return caught.value
 
 
 @pytest.mark.parametrize("name", ["llama", "sharded", "gpt2", "mixtral"])
@@ -252,186 +228,6 @@ def test_a_cached_model_has_its_commit_as_fingerprint(
     assert model.spec == ModelSpec("org/m", "a" * 12)
 
 
-# --- what is wrong with a model
-# -----------------------------------------------------------------------------------
-
-
-def test_missing_weights_are_named(model_folder: Path) -> None:
-    change_weights(model_folder, lambda tensors: tensors.pop("model.layers.1.mlp.down_proj.weight"))
-    error = refused(model_folder)
-    assert error.kind == "corrupt"
-    assert str(error) == (
-        f"'{model_folder}' is incomplete: the weights lack model.layers.1.mlp.down_proj.weight. "
-        "Download or copy the model again."
-    )
-
-
-def test_weights_of_another_shape_are_named(model_folder: Path) -> None:
-    change_config(model_folder, intermediate_size=48)
-    error = refused(model_folder)
-    assert error.kind == "corrupt"
-    sentence = "model.layers.0.mlp.down_proj.weight has shape (32, 64), the config says (32, 48)"
-    assert f"do not fit its config.json: {sentence}" in str(error)
-
-
-def test_layers_that_the_config_forgets_are_named(model_folder: Path) -> None:
-    """A config with fewer layers would otherwise give a model that runs, and is another one."""
-    change_config(model_folder, num_hidden_layers=2)
-    error = refused(model_folder)
-    assert error.kind == "corrupt"
-    assert "it has no place for model.layers.2.input_layernorm.weight and 8 more" in str(error)
-
-
-def test_weights_that_belong_to_nothing_are_logged(caplog: pytest.LogCaptureFixture) -> None:
-    info = {"missing_keys": set(), "mismatched_keys": set(), "unexpected_keys": {"value_head.weight"}}
-    check_weights("m", info, {"lm_head.weight"})
-    assert "m: weights that the model does not use: value_head.weight" in caplog.text
-
-
-def test_a_file_that_is_damaged_inside_is_told(model_folder: Path) -> None:
-    """The header is whole, so only the safetensors library can see that two tensors overlap."""
-    path = model_folder / "model.safetensors"
-    data = bytearray(path.read_bytes())
-    length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
-    first, second = (header[f"model.layers.{layer}.input_layernorm.weight"] for layer in (0, 1))
-    second["data_offsets"] = first["data_offsets"]
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
-    error = refused(model_folder)
-    assert error.kind == "corrupt"
-    assert str(error).startswith("model.safetensors is damaged: the safetensors library refuses it.")
-
-
-def test_a_config_that_transformers_refuses(model_folder: Path) -> None:
-    change_config(model_folder, rms_norm_eps="small")
-    error = refused(model_folder)
-    assert error.kind == "corrupt"
-    assert "transformers refuses its config.json" in str(error)
-
-
-def test_unknown_families_and_code_in_repositories(model_folder: Path) -> None:
-    change_config(model_folder, model_type="novel")
-    assert str(refused(model_folder)) == (
-        "Models of type 'novel' are not supported: the installed transformers does not know them. "
-        "Install a newer transformers."
-    )
-    change_config(model_folder, auto_map={"AutoModelForCausalLM": "evil.Model"})
-    (model_folder / "evil.py").write_text("raise SystemExit('ran')")
-    error = refused(model_folder)
-    assert error.kind == "unsupported"
-    assert "they need code from their repository, which Lantern never runs" in str(error)
-
-
-def test_a_type_without_a_causal_model(model_folder: Path) -> None:
-    change_config(model_folder, model_type="clip_text_model", architectures=None)
-    error = refused(model_folder)
-    assert error.kind == "not_causal_lm"
-    assert "transformers has no causal language model of type 'clip_text_model'" in str(error)
-
-
-def test_code_beside_a_known_family_is_never_run(model_folder: Path, tmp_path: Path) -> None:
-    mark = tmp_path / "ran"
-    (model_folder / "evil.py").write_text(f"open({str(mark)!r}, 'w')")
-    names = {"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M", "AutoTokenizer": ["evil.T", "evil.T"]}
-    change_config(
-        model_folder,
-        auto_map=names,
-        attn_implementation="org/evil-kernel",
-        _attn_implementation="org/evil-kernel",
-        experts_implementation="org/evil",
-        transformers_weights="../other.safetensors",
-        fusion_config={"x": 1},
-    )
-    tokenizer = model_folder / "tokenizer_config.json"
-    tokenizer.write_text(json.dumps({**json.loads(tokenizer.read_text()), "auto_map": names}))
-    (model_folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch /tmp/x'\ntR.")
-    assert load_model(str(model_folder)).report.passed
-    assert not mark.exists()
-    assert "evil" not in sys.modules
-
-
-@pytest.mark.parametrize(
-    ("spoil", "kind", "sentence"),
-    [
-        (
-            "gone",
-            "missing",
-            "has no tokenizer: its folder has no tokenizer.json. Save the tokenizer beside the weights",
-        ),
-        ("cut", "corrupt", "cannot be read: "),
-        ("empty object", "corrupt", "cannot be read: "),
-    ],
-)
-def test_tokenizers_that_cannot_be_read(model_folder: Path, spoil: str, kind: str, sentence: str) -> None:
-    path = model_folder / "tokenizer.json"
-    if spoil == "gone":
-        path.unlink()
-    else:
-        path.write_text(path.read_text()[:100] if spoil == "cut" else "{}")
-    error = refused(model_folder)
-    assert error.kind == kind
-    assert sentence in str(error)
-
-
-def test_a_sentencepiece_file_alone_is_refused(model_folder: Path) -> None:
-    (model_folder / "tokenizer.json").unlink()
-    (model_folder / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
-    (model_folder / "tokenizer.model").write_bytes(b"\x0a\x0eSentencePiece")
-    error = refused(model_folder)
-    assert error.kind == "unsupported"
-    assert "its folder has only a SentencePiece file. Choose a model with a tokenizer.json." in str(error)
-
-
-def test_a_tokenizer_without_offsets_is_refused(model_folder: Path) -> None:
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        (model_folder / name).unlink()
-    (model_folder / "tokenizer_config.json").write_text('{"tokenizer_class": "CTRLTokenizer"}')
-    (model_folder / "vocab.json").write_text('{"a</w>": 0, "<unk>": 1}')
-    (model_folder / "merges.txt").write_text("#version: 0.2\n")
-    error = refused(model_folder)
-    assert error.kind == "unsupported"
-    assert (
-        "CTRLTokenizer does not tell which characters a token covers. Choose a model with a tokenizer.json."
-        in str(error)
-    )
-
-
-def test_a_model_that_is_too_big_is_refused_before_it_is_read(model_folder: Path) -> None:
-    phases: list[str] = []
-    change_config(model_folder, vocab_size=10**13)
-    with pytest.raises(ModelError) as caught:
-        load_model(str(model_folder), on_phase=lambda phase, *_: phases.append(phase))
-    assert caught.value.kind == "too_big"
-    assert "read" not in phases
-
-
-def test_a_device_that_is_not_there_is_told_first(saved: Path) -> None:
-    assert refused(ModelSpec(str(saved / "llama"), device="cuda:99")).kind == "device"
-
-
-def test_names_that_name_nothing(saved: Path) -> None:
-    refused("", InputError)
-    assert refused(saved / "nothing").kind == "missing"
-
-
-def test_memory_that_runs_out_while_reading_is_told(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """transformers hides the cause in its log; here torch itself is made to refuse."""
-    really_to = torch.Tensor.to
-
-    def refuse(self: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
-        if options.get("dtype") == torch.float64:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-        return really_to(self, *args, **options)
-
-    monkeypatch.setattr(torch.Tensor, "to", refuse)
-    error = refused(ModelSpec(str(saved / "llama"), dtype="float64"), OutOfMemory)
-    assert "does not fit on cpu: memory ran out while it was read. Choose a smaller number format" in str(
-        error
-    )
-
-
-# --- spreading a model over devices
 # ---------------------------------------------------------------------------------
 
 
@@ -472,113 +268,7 @@ def test_a_device_map_without_accelerate_is_told(saved: Path, monkeypatch: pytes
     assert str(error) == "A device map needs accelerate: it is not installed. pip install accelerate."
 
 
-# --- one model at a time
 # --------------------------------------------------------------------------------------------
-
-
-def weights_alive(model: Any) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def test_the_holder_frees_the_old_model_before_the_new_one_takes_memory(saved: Path) -> None:
-    """Evidence: when the first byte is read, the tensors of the old model are empty, though it is held."""
-    holder = ModelHolder()
-    old = holder.get(ModelSpec(str(saved / "llama")))
-    modules, alive = old.hf, []
-
-    def on_phase(phase: str, share: float, _text: str) -> None:
-        if phase in ("find", "read"):
-            alive.append((phase, weights_alive(modules) > 0))
-
-    new = holder.get(ModelSpec(str(saved / "gpt2")), on_phase)
-    assert {flag for phase, flag in alive if phase == "find"} == {True}
-    assert {flag for phase, flag in alive if phase == "read"} == {False}
-    assert holder.model is new
-    with pytest.raises(ModelError) as caught:
-        run(old, TOKENS)
-    assert str(caught.value) == (
-        f"{saved / 'llama'} is no longer loaded: another model took its place. Load it again."
-    )
-
-
-def test_an_old_model_that_nobody_keeps_is_gone_when_the_new_one_is_read(saved: Path) -> None:
-    holder = ModelHolder()
-    watched = weakref.ref(holder.get(ModelSpec(str(saved / "llama"))))
-    seen: list[bool] = []
-
-    def on_phase(phase: str, _share: float, _text: str) -> None:
-        if phase == "read":
-            seen.append(watched() is None)
-
-    holder.get(ModelSpec(str(saved / "gpt2")), on_phase)
-    assert set(seen) == {True}
-
-
-def test_the_same_spec_is_loaded_once(saved: Path) -> None:
-    holder = ModelHolder()
-    spec = ModelSpec(str(saved / "llama"))
-    found: list[Any] = []
-    threads = [threading.Thread(target=lambda: found.append(holder.get(spec))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len({id(model) for model in found}) == 1
-
-
-def test_a_typing_error_costs_nothing_and_a_damaged_model_the_old_one(
-    saved: Path, model_folder: Path
-) -> None:
-    holder = ModelHolder()
-    model = holder.get(ModelSpec(str(saved / "llama")))
-    for wrong in (ModelSpec("nothing"), ModelSpec(str(saved / "gpt2"), device="cuda:99")):
-        with pytest.raises(ModelError):
-            holder.get(wrong)
-        assert holder.model is model
-        assert weights_alive(model.hf) > 0
-    change_weights(model_folder, lambda tensors: tensors.pop("lm_head.weight"))
-    with pytest.raises(ModelError, match="is incomplete"):
-        holder.get(ModelSpec(str(model_folder)))
-    assert holder.model is None
-    assert holder.get(ModelSpec(str(saved / "llama"))).report.passed
-
-
-def test_whoever_waits_for_the_holder_can_stop_waiting(saved: Path) -> None:
-    holder, entered, leave = ModelHolder(), threading.Event(), threading.Event()
-
-    def slow(phase: str, _share: float, _text: str) -> None:
-        if phase == "read":
-            entered.set()
-            leave.wait(10)
-
-    loading = threading.Thread(target=holder.get, args=(ModelSpec(str(saved / "llama")), slow))
-    loading.start()
-    entered.wait(10)
-    texts: list[str] = []
-
-    def impatient(_phase: str, _share: float, text: str) -> None:
-        texts.append(text)
-        raise Cancelled
-
-    with pytest.raises(Cancelled):
-        holder.get(ModelSpec(str(saved / "gpt2")), impatient)
-    leave.set()
-    loading.join()
-    assert texts == ["waiting for another model that is being loaded"]
-    assert holder.model is not None
-
-
-def test_freeing_waits_for_the_pass_that_runs_and_can_be_repeated(saved: Path) -> None:
-    model = load_model(str(saved / "llama"))
-    hf = model.hf
-    with model.lock:
-        freeing = threading.Thread(target=free, args=(model,))
-        freeing.start()
-        freeing.join(0.1)
-        assert weights_alive(hf) > 0
-    freeing.join()
-    assert weights_alive(hf) == 0
-    free(model)
 
 
 def test_reading_alone_gives_the_parts(saved: Path) -> None:
