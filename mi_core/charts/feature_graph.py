@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool
 
-from mi_core.charts.feature_graph_layout import Layout, graph_layout
+from mi_core.charts.feature_graph_layout import Layout, graph_layout, importance
 from mi_core.charts.layers import (
     mark_layer,
     name_channel,
@@ -21,6 +21,7 @@ from mi_core.charts.layers import (
 )
 from mi_core.charts.text import isolated, legible, literal, number, pick_expression
 from mi_core.charts.theme import NEGATIVE, POSITIVE
+from mi_core.charts.token_layout import letters
 from mi_core.transcoders.graph_groups import connections, edge_shares
 from mi_core.transcoders.graph_names import (
     ERROR,
@@ -156,11 +157,12 @@ def _shown(
 def _axes(result: "GraphResult", layout: Layout) -> tuple[Spec, Spec]:
     """Tokens across and layers up: places are numbers, names are looked up, so equal tokens stay apart."""
     tokens = [f"{at} {isolated(legible(result.tokens[at].visible))}" for at in layout.positions]
-    tilted = {"labelAngle": -40, "labelAlign": "right", "labelLimit": 90}
+    slanting, longest = len(tokens) >= TILTED_FROM, max((letters(token) for token in tokens), default=0)
+    room = "width < 500 ? 11 : 15" if slanting else f"(width < 240 ? 4.2 : 6.6) * {longest + 1}"
     across: Spec = {
-        "title": "Token", "values": list(layout.centres), "grid": False,
-        "labelOverlap": len(tokens) > MOST_COLUMNS, "labelExpr": _name_at(layout.centres, tokens),
-        **(tilted if len(tokens) >= TILTED_FROM else {}),
+        "title": "Token", "values": list(layout.centres), "grid": False, "labelOverlap": False,
+        "labelExpr": _roomy(layout, tokens, room),
+        **({"labelAngle": -40, "labelAlign": "right", "labelLimit": 90} if slanting else {}),
     }  # fmt: skip
     up: Spec = {
         "title": "Layer", "values": list(layout.rows), "grid": False, "labelOverlap": False,
@@ -171,6 +173,20 @@ def _axes(result: "GraphResult", layout: Layout) -> tuple[Spec, Spec]:
         number_channel("x", scale={"domain": ends, "nice": False, "zero": False}, axis=across),
         number_channel("y", scale={"domain": [0, layout.height], "nice": False}, axis=up),
     )
+
+
+def _roomy(layout: Layout, names: Sequence[str], room: str) -> str:
+    """Names of the columns, as many as have room: the last one, where the output is, and then the far ones.
+
+    Args:
+        layout: with the columns.
+        names: of all of them.
+        room: expression for the pixels from one name to the next.
+    """
+    span = layout.columns[-1] - layout.columns[0]
+    reaches, found = importance(layout.centres), f"indexof({literal(list(layout.centres))}, datum.value)"
+    shares = [round(reach / span, 6) for reach in reaches]
+    return f"width * {literal(shares)}[{found}] < ({room}) ? '' : {_name_at(layout.centres, names)}"
 
 
 def _name_at(places: Sequence[float], names: Sequence[str]) -> str:

@@ -91,6 +91,24 @@ def graph_layout(
     )  # fmt: skip
 
 
+def importance(centres: Sequence[float]) -> list[float]:
+    """How far each column is from those that are named before it: the last first, then always the farthest.
+
+    Names with a distance above what a name needs are so many as fit, and none stands on another.
+    """
+    places = np.asarray(centres, np.float64)
+    nearest, found = np.full(len(places), np.inf), [0.0] * len(places)
+    following = len(places) - 1
+    for _ in centres:
+        found[following] = float(nearest[following])
+        nearest = np.minimum(nearest, np.abs(places - places[following]))
+        nearest[following] = -1.0
+        following = int(nearest.argmax())
+    if found:
+        found[-1] = max(float(np.ptp(places)), 1.0) * 1e3  # the first to be named has room in any case
+    return found
+
+
 def _lines(count: int, *, single: bool) -> int:
     """Lines that the nodes of a cell take."""
     return count if single else min(MOST_LINES, -(-count // PER_LINE))
