@@ -157,14 +157,20 @@ def own_chart(result: PlanningResult) -> Spec:
             result.drawn, result.risen, result.risen_before, result.risen_after, result.risen_rank,
             strict=True,
         )
+        if np.isfinite(after)  # one that was not run has none
     ]  # fmt: skip
     return bars(items, title="probability of the draw's own token", unit="probability", diverging=False)
+
+
+def n_drawn(result: PlanningResult) -> int:
+    """How many of the random draws were run."""
+    return int(np.isfinite(result.risen_after).sum())
 
 
 def describe_own(result: PlanningResult) -> str:
     """The text alternative of `own_chart`."""
     return (
-        f"Bars of {len(result.drawn)} random draws at the output position; {result.own_spikes} put their own "
+        f"Bars of {n_drawn(result)} random draws at the output position; {result.own_spikes} put their own "
         "token on top."
     )
 

@@ -116,9 +116,10 @@ def ways_figure(result: PlanningResult) -> Figure:
 def own_figure(result: PlanningResult) -> Figure:
     """What random draws push at the output position."""
     said = [
-        _what(result), f"Bars: {len(result.drawn)} draws of random features of the same layers at the output "
-        f"position, strength {result.inputs.strength:g}; probability of the token whose logit rose most.",
-        f"{result.own_spikes} of n = {len(result.drawn)} draws put their own token on top.",
+        _what(result), f"Bars: {charts.n_drawn(result)} draws of random features of the same layers at the "
+        f"output position, strength {result.inputs.strength:g}; probability of the token whose logit rose "
+        "most.",
+        f"{result.own_spikes} of n = {charts.n_drawn(result)} draws put their own token on top.",
     ]  # fmt: skip
     return _planning(
         result, "What random features push at the output", charts.own_chart(result), {"figure": "own"}, said,

@@ -56,8 +56,8 @@ class PlanningPreset:
 PRESETS: dict[str, PlanningPreset] = {
     "rome": PlanningPreset(
         "Word choice: from Madrid to Rome (bundled model)", "", "", "The capital city of Spain is", " Rome",
-        " Madrid", other_prompt="The capital city of Italy is", strength=5.0,
-        note="One feature injected, three suppressed: together they do what neither does alone (tested).",
+        " Madrid", other_prompt="The capital city of Italy is", strength=3.0,
+        note="Features injected and features suppressed: together they do what neither does alone (tested).",
     ),
     "warsaw": PlanningPreset(
         "Word choice: from Berlin to Warsaw (bundled model)", "", "", "The government of Germany sits in",

@@ -22,7 +22,8 @@ their edit, and two whole passes for the checks.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
@@ -30,7 +31,7 @@ from torch import Tensor
 
 from mi_core.analyses.ablation_sweep_reading import Effects
 from mi_core.analyses.causal_trace_result import Step
-from mi_core.engine import SweepResult, sweep
+from mi_core.engine import SweepResult, Variant, sweep
 from mi_core.metrics import exact_logits
 from mi_core.model.model import LoadedModel
 from mi_core.provenance import Provenance
@@ -44,6 +45,8 @@ from mi_core.transcoders.planning_words import planning_warnings
 from mi_core.visible import visible_token
 
 OnStep = Callable[[Step[PlanningResult]], None]
+PART = 1_000
+"""Runs of the sweep that are finished together."""
 
 
 def planning(model: LoadedModel, inputs: PlanningInputs, *, on_step: OnStep | None = None) -> PlanningResult:
@@ -65,15 +68,53 @@ def planning(model: LoadedModel, inputs: PlanningInputs, *, on_step: OnStep | No
     started = time.perf_counter()
     setup = prepare(model, inputs)
     plan = variants(setup)
-    total = len(plan)
 
-    def tick(share: float) -> None:
+    def tell(done: int) -> None:
         if on_step is not None:
-            on_step(Step(int(share * total), total, None, None, "pushes"))
+            spent = time.perf_counter() - started
+            left = spent * (len(plan) - done) / done if done else None
+            on_step(Step(done, len(plan), left, None, "pushes"))
 
-    tick(0.0)
-    outcome = sweep(model, setup.effects.base, plan, read=_reader(setup.effects), on_tick=tick)
-    return _result(setup, outcome, started)
+    tell(0)
+    return _result(setup, _sweep_in_parts(setup, plan, tell), started)
+
+
+def _sweep_in_parts(setup: Setup, plan: Sequence[Variant], tell: Callable[[int], None]) -> SweepResult:
+    """The sweep a few runs at a time, the chosen strength first: who stops it keeps the runs that are whole.
+
+    One sweep of all finishes everything in its last layers, and so nothing before.
+    """
+    read, done, finished = _reader(setup.effects), np.zeros(len(plan), bool), 0
+    values: dict[str, np.ndarray] = {}
+    parts: list[SweepResult] = []
+    for group in _groups(setup, len(plan)):
+        part = [plan[index] for index in group]
+
+        def tick(share: float, before: int = finished, count: int = len(part)) -> None:
+            tell(before + int(share * count))
+
+        parts.append(sweep(setup.model, setup.effects.base, part, read=read, on_tick=tick))
+        for name, found in parts[-1].values.items():
+            nothing = np.nan if found.dtype.kind == "f" else -1
+            whole = np.full((len(plan), *found.shape[1:]), nothing, found.dtype)
+            values.setdefault(name, whole)[group] = found
+        done[group] = parts[-1].done
+        finished += len(part)
+        if parts[-1].cancelled:
+            break
+    return replace(parts[-1], values=values, done=done)
+
+
+def _groups(setup: Setup, total: int) -> list[list[int]]:
+    """Places in the plan, whole runs together, about `PART` at a time; the chosen strength comes first."""
+    count, chosen = len(setup.positions), setup.inputs.doses.index(float(setup.inputs.strength))
+    runs = list(range(total // count))
+    runs.insert(0, runs.pop(setup.live.index(chosen)))
+    size = max(1, PART // count)
+    return [
+        [run * count + place for run in runs[start : start + size] for place in range(count)]
+        for start in range(0, len(runs), size)
+    ]
 
 
 def _reader(effects: Effects) -> Callable[[Tensor], dict[str, Tensor]]:

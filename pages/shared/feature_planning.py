@@ -170,10 +170,13 @@ def draw_figures(result: PlanningResult, name: str = "planning") -> None:
     from mi_core.exports import feature_planning as figures
 
     metric = st.session_state["planning_metric"]
+    ours = result.source == "lantern"
+    if ours and not _known(result, "probability"):
+        st.info("It was stopped before any run was finished, so there is nothing to draw yet.")
+        return
     if not _known(result, metric):
         st.info("The file has probabilities only.", icon=":material/info:")
         metric = "probability"
-    ours = result.source == "lantern"
     sweep, formula = figures.sweep_figure(result, metric), PLANNING_FORMULA
     figure_card(f"{name}_sweep", sweep, formula=formula, on_cell=_choose_token if ours else None)
     if len(result.doses) > 1:
@@ -182,7 +185,7 @@ def draw_figures(result: PlanningResult, name: str = "planning") -> None:
     if not ours:
         return
     figure_card(f"{name}_ways", figures.ways_figure(result), formula=formula, on_cell=_choose_token)
-    if result.drawn:
+    if (result.risen_after == result.risen_after).any():  # not NaN: some draw was run
         figure_card(f"{name}_own", figures.own_figure(result), formula=formula)
     before = figures.activations_figure(result)
     figure_card(f"{name}_before", before, formula=formula, on_cell=lambda cell: _choose_feature(result, cell))

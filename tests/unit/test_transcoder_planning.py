@@ -18,6 +18,7 @@ from mi_core.transcoders import (
     load_transcoder,
     planning,
     planning_features,
+    planning_run,
 )
 from mi_core.transcoders.feature_vectors import push_of
 from mi_core.transcoders.names import parse_features
@@ -299,6 +300,25 @@ def test_stopping_returns_what_is_done() -> None:
     assert result.cancelled
     assert np.isnan(result.values[:, result.dose]).any()
     assert figures.sweep_figure(result, "probability").description
+
+
+def test_a_sweep_in_parts_is_the_sweep_and_keeps_whole_runs_when_stopped(monkeypatch) -> None:
+    model, _ = prepared("llama")
+    whole = planning(model, INPUTS)
+    monkeypatch.setattr(planning_run, "PART", 2 * len(whole.positions))
+    parts = planning(model, INPUTS)
+    for name in ("values", "parts", "random_features", "random_rotations", "risen_after", "risen_ids"):
+        np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-9, atol=1e-12)
+
+    def stop(step) -> None:
+        if step.done > 2 * len(whole.positions):  # in the second part
+            raise Cancelled
+
+    stopped = planning(model, INPUTS, on_step=stop)
+    assert stopped.cancelled
+    assert np.isfinite(stopped.values[:, stopped.dose]).all()
+    assert np.isnan(stopped.random_rotations).all()
+    assert "of n = 0 draws" in figures.own_figure(stopped).caption
 
 
 @pytest.mark.parametrize(
