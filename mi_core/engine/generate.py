@@ -124,38 +124,22 @@ def generate(
     live_edits(model, edits, where, n_prompt, n_prompt + 1)  # refuses before anything is computed
     reason = why_not_cached(model, n_prompt + steps - 1) if cache else "a whole pass per step was asked for"
     reader = _Reader(model, list(edits), where, n_prompt, growing, cached=not reason)
-    choose = Chooser(sampling or Sampling())
     ends = set(end_tokens(model) if stop is None else stop)
-    ids: list[int] = []
-    scores: list[float] = []
-    kept: list[Tensor] = []
-    stopped: Stopped = "steps"
+    text = _Text(Chooser(sampling or Sampling()), ends, keep_logits)
     try:
         for step in range(steps):
-            logits = reader.next(list(token_ids) if step == 0 else ids[-1:])
-            if bool(logits.isnan().any()):
-                raise EditError(
-                    f"The logits of step {step + 1} are not numbers (NaN)", why="an edit has a NaN in it"
-                )
-            token, score = choose(logits.numpy())
-            ids.append(token)
-            scores.append(score)
-            kept += [logits] if keep_logits else []
-            if on_token is not None:
-                on_token(len(ids), token)
-            if token in ends:
-                stopped = "eos"
+            if text.add(reader.next(list(token_ids) if step == 0 else text.ids[-1:]), on_token):
                 break
     except Cancelled:
-        stopped = "cancelled"
+        text.stopped = "cancelled"
     reader.check_fired()
     return Generated(
-        tuple(ids),
-        np.array(scores),
-        stopped,
+        tuple(text.ids),
+        np.array(text.scores),
+        text.stopped,
         "full" if reason else "cached",
         reason,
-        torch.stack(kept) if kept else None,
+        torch.stack(text.kept) if text.kept else None,
         reader.cut_rows,
     )
 
@@ -200,6 +184,44 @@ def log_softmax(logits: Float[np.ndarray, " d_vocab"]) -> Float[np.ndarray, " d_
     """Natural log-probabilities."""
     shifted = logits - logits.max()
     return shifted - np.log(np.exp(shifted).sum())
+
+
+class _Text:
+    """The text as it grows.
+
+    Args:
+        choose: how a token is chosen.
+        ends: tokens that end it.
+        keep_logits: whether the logits of every step are kept.
+    """
+
+    def __init__(self, choose: Chooser, ends: set[int], keep_logits: bool) -> None:
+        self._choose, self._ends, self._keep = choose, ends, keep_logits
+        self.ids: list[int] = []
+        self.scores: list[float] = []
+        self.kept: list[Tensor] = []
+        self.stopped: Stopped = "steps"
+
+    def add(self, logits: Float[Tensor, " d_vocab"], on_token: OnToken | None) -> bool:
+        """One more token; whether it ends the text.
+
+        Raises:
+            EditError: the logits are not numbers.
+        """
+        if bool(logits.isnan().any()):
+            raise EditError(
+                f"The logits of step {len(self.ids) + 1} are not numbers (NaN)",
+                why="an edit has a NaN in it",
+            )
+        token, score = self._choose(logits.numpy())
+        self.ids.append(token)
+        self.scores.append(score)
+        self.kept += [logits] if self._keep else []
+        if on_token is not None:
+            on_token(len(self.ids), token)
+        if token in self._ends:
+            self.stopped = "eos"
+        return self.stopped == "eos"
 
 
 class _Reader:

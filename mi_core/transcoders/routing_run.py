@@ -61,13 +61,12 @@ def feature_routing(
     strengths = (0.0, inputs.strength, *inputs.strengths)
     rows = [strength * push.vectors for strength in strengths]
     rows += [inputs.strength * one.vectors for one in turned]
-    found: list[Float[np.ndarray, "row layer head"]] = []
-    for start in range(0, len(rows), ROWS):
+
+    def tick(done: int) -> None:
         if on_step is not None:
-            on_step(Step(start, len(rows), None, None, "passes"))
-        part = np.stack(rows[start : start + ROWS])
-        found.append(_attention(model, prompt.ids, push, part, position, query))
-    every = np.concatenate(found)
+            on_step(Step(done, len(rows), None, None, "passes"))
+
+    every = _attention_of_all(model, prompt.ids, push, rows, (position, query), tick)
     before, after = every[0], every[1]
     sweep = every[2 : len(strengths)] - before
     controls = every[len(strengths) :] - before
@@ -111,6 +110,22 @@ def _places(inputs: FeatureRoutingInputs, n_pos: int) -> tuple[int, int]:
 def _first_layer(push: Push) -> int:
     """The first layer whose attention can change."""
     return push.layers[0] if push.site in _BEFORE_ATTENTION else push.layers[0] + 1
+
+
+def _attention_of_all(
+    model: LoadedModel,
+    ids: Sequence[int],
+    push: Push,
+    rows: Sequence[Float[np.ndarray, "written d_model"]],
+    places: tuple[int, int],
+    tick: Callable[[int], None],
+) -> Float[np.ndarray, "row layer head"]:
+    """Attention of every push, `ROWS` of them in one pass; `places`: the pushed token and the query."""
+    found: list[Float[np.ndarray, "row layer head"]] = []
+    for start in range(0, len(rows), ROWS):
+        tick(start)
+        found.append(_attention(model, ids, push, np.stack(rows[start : start + ROWS]), *places))
+    return np.concatenate(found)
 
 
 def _attention(

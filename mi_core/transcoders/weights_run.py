@@ -15,6 +15,7 @@ Sources: Lindsey et al. 2025 (circuit tracing); Dunefsky et al. 2024 (arXiv 2406
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,20 +77,8 @@ def feature_weights(
         writes_at=transcoder.writes.text,
         activation=transcoder.activation,
         targets=np.array(transcoder.targets(feature.layer) if len(rows) else (), np.int64),
-        top_ids=writes.ends.ids,
-        top_values=writes.ends.values,
-        **{f"effect_{name}": getattr(writes.moments, name) for name in Moments.__slots__},
-        edges=writes.edges,
-        counts=writes.counts,
-        decoder_norms=rows.norm(dim=-1).numpy(),
-        row_cosines=_cosines(rows),
-        read_ids=reads.ends.ids[0],
-        read_values=reads.ends.values[0],
-        read_mean=float(reads.moments.mean[0]),
-        read_deviation=float(reads.moments.deviation[0]),
-        encoder_norm=float(encoder.row.norm()),
-        encoder_bias=encoder.bias,
-        threshold=encoder.threshold,
+        **_written_fields(writes, rows),
+        **_read_fields(reads, encoder),
         vocabulary={token: visible(token) for token in sorted(ids)},
         warnings=tuple(_warnings(model, transcoder, inputs, rows, problem)),
         checks=writes.checks,
@@ -131,6 +120,32 @@ class _EncoderRow:
     row: Float[Tensor, "d_model"]
     bias: float
     threshold: float | None
+
+
+def _written_fields(writes: _Reading, rows: Float[Tensor, "target d_model"]) -> dict[str, Any]:
+    """The Result's fields of what the feature writes."""
+    return {
+        "top_ids": writes.ends.ids,
+        "top_values": writes.ends.values,
+        **{f"effect_{name}": getattr(writes.moments, name) for name in Moments.__slots__},
+        "edges": writes.edges,
+        "counts": writes.counts,
+        "decoder_norms": rows.norm(dim=-1).numpy(),
+        "row_cosines": _cosines(rows),
+    }
+
+
+def _read_fields(reads: _Reading, encoder: _EncoderRow) -> dict[str, Any]:
+    """The Result's fields of what it reads."""
+    return {
+        "read_ids": reads.ends.ids[0],
+        "read_values": reads.ends.values[0],
+        "read_mean": float(reads.moments.mean[0]),
+        "read_deviation": float(reads.moments.deviation[0]),
+        "encoder_norm": float(encoder.row.norm()),
+        "encoder_bias": encoder.bias,
+        "threshold": encoder.threshold,
+    }
 
 
 def _read_writes(
