@@ -9,7 +9,6 @@ import pytest
 from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
-from mi_core.transcoders.graph_density import node_densities
 from mi_core.transcoders.graph_groups import connections
 from mi_core.transcoders.graph_inputs import GraphInputs
 from mi_core.transcoders.graph_names import FEATURE, node_name
@@ -20,6 +19,7 @@ from mi_core.transcoders.graph_scores import prune, scores, subgraph_scores
 from pages.shared.feature_graph_fields import FIELDS
 from pages.shared.link import read_link, write_link
 from pages.shared.session import default_spec, hub
+from tests.feature_graphs import write_densities
 from tests.page_runs import until_idle
 from tests.pages.conftest import assert_sound, settle, texts
 
@@ -206,30 +206,33 @@ def test_effects_are_read_on_any_target_of_the_graph(frame: Callable[..., AppTes
     assert "Change of the logit difference \u00b7Paris - \u00b7Rome" in said(session)
 
 
-def test_dense_features_are_hidden_and_nothing_else_moves(frame: Callable[..., AppTest]) -> None:
+def test_dense_features_are_hidden_and_nothing_else_moves(
+    frame: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     whole = opened(frame)
-    before, numbers, text = charts(whole)[0], metrics(whole), said(whole)
-    assert "Hidden of these" not in text
-    session = opened(frame, gr_dense="1")
-    result, model = result_of(session), hub().resident(default_spec())
-    assert model is not None
-    density = node_densities(model, model.transcoders[""], result)
-    assert density is not None
+    before, numbers, result = charts(whole)[0], metrics(whole), result_of(whole)
+    assert "Hidden of these" not in said(whole)
+    write_densities(result.transcoder_fingerprint, {layer: range(1024) for layer in range(8)}, 1024)
+    session = opened(frame, gr_dense="50")
     gone = {dot["node"] for dot in before["nodes"]} - {dot["node"] for dot in charts(session)[0]["nodes"]}
     assert gone
-    assert gone == {dot["node"] for dot in before["nodes"] if density[dot["node"]] > 0.01}
+    dense = (result.node_kind == FEATURE) & (result.node_feature > 512)
+    assert gone == {dot["node"] for dot in before["nodes"] if dense[dot["node"]]}
     assert metrics(session) == {**numbers, "Hidden as dense": str(len(gone))}
-    assert f"active on more than 1 % of a corpus' tokens: {len(gone)} feature" in said(session)
+    assert f"active on more than 50 % of a corpus' tokens: {len(gone)} feature" in said(session)
     node = min(gone)
-    session = opened(frame, gr_dense="0.75", gr_node=node_name(result, node))
-    assert session.select_slider(key="graph_densest").value == 0.75
+    session = opened(frame, gr_dense="49.5", gr_node=node_name(result, node))
+    assert session.select_slider(key="graph_densest").value == 49.5
     assert node in {dot["node"] for dot in charts(session)[0]["nodes"]}
 
 
 def test_where_no_density_is_known_none_is_hidden_and_that_is_said(
-    frame: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
+    frame: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("mi_core.transcoders.graph_density.corpus_densities", lambda *_: {})
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    result = result_of(opened(frame))
+    write_densities(result.transcoder_fingerprint, {layer: [1] * 3 for layer in range(8)}, 10)  # another size
     session = opened(frame, gr_dense="1")
     assert "No density is known here, so no feature is hidden." in said(session)
     assert session.select_slider(key="graph_densest").disabled

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mi_core.charts.feature_graph import GraphView
+from mi_core.engine import build_model
 from mi_core.errors import InputError
 from mi_core.exports.export import export
 from mi_core.exports.feature_graph import graph_figure, node_figure, subgraph_figure
@@ -17,13 +18,15 @@ from mi_core.exports.figure import Figure
 from mi_core.exports.references import BIBTEX
 from mi_core.exports.tables import result_json
 from mi_core.transcoders import GraphInputs, attribution_graph, graph_effects
-from mi_core.transcoders.corpus_density import densities
 from mi_core.transcoders.graph_density import dense_nodes, node_densities
 from mi_core.transcoders.graph_heads import HeadLoadingsInputs, HeadLoadingsResult
 from mi_core.transcoders.graph_names import FEATURE
 from mi_core.transcoders.graph_removals import GraphEffectsInputs, GraphEffectsResult
 from mi_core.transcoders.graph_scores import prune, scores, subgraph_scores
-from tests.feature_graphs import hand_graph
+from tests.feature_graphs import hand_graph, write_densities
+from tests.tiny import VOCAB, hf_model
+from tests.transcoders import tiny_clt, use
+from tests.words import word_tokenizer
 
 VIEW = GraphView(2, (0, 1, 2), {"both": (0, 1)}, {2: "a capital"})
 LOADINGS = HeadLoadingsResult(
@@ -106,21 +109,27 @@ def test_dense_features_are_only_not_drawn_and_the_caption_says_how_many() -> No
         dense_nodes(density, 5.0)
 
 
-def test_densities_are_those_of_the_corpus_pass_and_of_no_other_transcoder() -> None:
-    from mi_core import ModelSpec, load_model
-
-    model = load_model(ModelSpec("atlas"))
-    graph = attribution_graph(model, GraphInputs("The Louvre Museum is located in", rows=4))
-    found, known = node_densities(model, model.transcoders[""], graph), densities(model)
+def test_densities_are_those_of_a_pass_over_these_very_weights(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    model = build_model(hf_model("llama"), word_tokenizer(bos=True, size=VOCAB))
+    use(model, tiny_clt(model, density=0.4))
+    transcoder = model.transcoders[""]
+    graph = attribution_graph(model, GraphInputs("The capital of France is", rows=4))
+    assert node_densities(model, transcoder, graph) is None
+    counts = {layer: range(10 * layer, 10 * layer + 12) for layer in (0, 1, 3)}  # none of layer 2
+    write_densities(transcoder.fingerprint, counts, 200)
+    found, features = node_densities(model, transcoder, graph), graph.nodes_of(FEATURE)
     assert found is not None
-    assert known is not None
-    features = graph.nodes_of(FEATURE)
     assert np.isnan(np.delete(found, features)).all()
-    for node in features[:: max(1, len(features) // 20)]:
+    for node in features:
         layer, feature = int(graph.node_layer[node]), int(graph.node_feature[node])
-        assert found[node] == pytest.approx(float(known[layer][feature]))
-    other = replace(graph, transcoder_fingerprint="another")
-    assert node_densities(model, model.transcoders[""], other) is None
+        expected = np.nan if layer == 2 else (10 * layer + feature) / 200
+        assert found[node] == pytest.approx(expected, nan_ok=True)
+    assert set(graph.node_layer[features]) == {0, 1, 2, 3}
+    assert set(graph.node_layer[dense_nodes(found, 0.11).nodes]) == {3}
+    assert node_densities(model, transcoder, replace(graph, transcoder_fingerprint="another")) is None
 
 
 def test_a_file_without_biases_says_that_no_sum_can_be_checked() -> None:
