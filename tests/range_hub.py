@@ -10,7 +10,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 COMMIT = "a" * 40
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
@@ -118,6 +121,16 @@ def _handler(hub: RangeHub) -> type[BaseHTTPRequestHandler]:
             return self.answer(206, body, Content_Range=told, ETag=f'"{etag}"')
 
     return Handler
+
+
+@contextmanager
+def own_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[RangeHub]:
+    """A hub for one test, on a machine whose caches are empty and the test's own."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name, folder in (("HF_HUB_CACHE", "hf"), ("XDG_DATA_HOME", "data"), ("XDG_CACHE_HOME", "cache")):
+        monkeypatch.setenv(name, str(tmp_path / folder))
+    with serve() as hub:
+        yield hub
 
 
 @contextmanager

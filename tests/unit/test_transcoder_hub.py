@@ -21,7 +21,7 @@ from mi_core.transcoders.hub_plan import Plan, allow_rows, ask_plan, fetch_plan,
 from mi_core.transcoders.hub_range import RemoteFile
 from mi_core.transcoders.hub_reference import is_reference, parse_reference
 from mi_core.transcoders.transcoder import Transcoder
-from tests.range_hub import COMMIT, RangeHub, serve
+from tests.range_hub import COMMIT, RangeHub, own_hub
 from tests.tiny import tiny
 from tests.transcoder_files import write_clt, write_gemma_scope
 from tests.transcoder_numbers import D, Numbers, numbers
@@ -32,10 +32,7 @@ NAME = "org/clt"
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[RangeHub]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    for name, folder in (("HF_HUB_CACHE", "hf"), ("XDG_DATA_HOME", "data"), ("XDG_CACHE_HOME", "cache")):
-        monkeypatch.setenv(name, str(tmp_path / folder))
-    with serve() as hub:
+    with own_hub(monkeypatch, tmp_path) as hub:
         yield hub
 
 

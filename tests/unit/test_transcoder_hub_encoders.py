@@ -2,125 +2,47 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from mi_core.errors import Cancelled, LanternError, TranscoderError
-from mi_core.transcoders import active_features, hub_encoders, hub_inside, reconstruct
-from mi_core.transcoders.folder import LocalFolder
+from mi_core.errors import TranscoderError
+from mi_core.transcoders import active_features, hub_encoders, reconstruct
 from mi_core.transcoders.folder_find import find_folder
-from mi_core.transcoders.formats import open_folder
-from mi_core.transcoders.hub_listing import known_listing, listing_path
-from mi_core.transcoders.hub_plan import Plan, allow_rows, ask_plan, fetch_plan, known_plan
-from mi_core.transcoders.hub_reference import parse_reference
+from mi_core.transcoders.hub_plan import allow_rows, fetch_plan
 from mi_core.transcoders.sizes import folder_of, memory_needed
-from mi_core.transcoders.transcoder import Transcoder
-from tests.range_hub import RangeHub, serve
+from tests.hub_transcoders import (
+    FORMATS,
+    LAYER,
+    NAME,
+    Writer,
+    X,
+    decoder_bytes,
+    gemma_scope,
+    opened,
+    plan_of,
+    plan_without_network,
+    plt,
+    publish,
+    sae_lens,
+    weights,
+    whole,
+)
+from tests.range_hub import RangeHub, own_hub
 from tests.tiny import tiny, tokens
 from tests.transcoder_files import (
-    write_gemma_scope,
-    write_gemma_scope_2,
-    write_gemma_scope_2_clt,
-    write_plt,
-    write_sae_lens,
     write_yaml,
 )
-from tests.transcoder_numbers import D, F, Numbers, numbers
-
-X = np.random.default_rng(1).normal(size=(4, 6, D))
-DECODER = F * D * 4
-NAME = "org/gemma-transcoders"
-LAYER = 2
-
-
-def _plt(folder: Path) -> tuple[Path, Numbers]:
-    n = numbers(X, clt=False, jump=True, skip=True)
-    return write_plt(n, folder, writes="hook_mlp_out"), n
-
-
-def _plt_top_k(folder: Path) -> tuple[Path, Numbers]:
-    n = numbers(X, clt=False, k=3)
-    return write_plt(n, folder, writes="hook_mlp_out"), n
-
-
-def _sae_lens(folder: Path) -> tuple[Path, Numbers]:
-    n = numbers(X, clt=False, jump=True, centred=True)
-    return write_sae_lens(n, folder), n
-
-
-def _sae_lens_skip(folder: Path) -> tuple[Path, Numbers]:
-    n = numbers(X, clt=False, skip=True)
-    write_sae_lens(n, folder, hook="ln2.hook_normalized", architecture="skip_transcoder")
-    for path in folder.rglob("cfg.json"):
-        cfg = json.loads(path.read_text())
-        out = cfg["hook_name"].replace("ln2.hook_normalized", "hook_mlp_out")
-        path.write_text(json.dumps({**cfg, "hook_name_out": out, "apply_b_dec_to_input": False}))
-    return folder, n
-
-
-def _gemma_scope(folder: Path) -> tuple[Path, Numbers]:
-    n = numbers(X, clt=False, jump=True)
-    return write_gemma_scope(n, folder), n
-
-
-def _gemma_scope_2(folder: Path) -> tuple[Path, Numbers]:
-    n = numbers(X, clt=False, jump=True, skip=True)
-    return write_gemma_scope_2(n, folder), n
-
-
-def _gemma_scope_2_clt(folder: Path) -> tuple[Path, Numbers]:
-    n = numbers(X, clt=True, jump=True, unused=True)
-    return write_gemma_scope_2_clt(n, folder), n
-
-
-Writer = Callable[[Path], tuple[Path, Numbers]]
-FORMATS: tuple[Writer, ...] = (
-    _plt, _plt_top_k, _sae_lens, _sae_lens_skip, _gemma_scope, _gemma_scope_2, _gemma_scope_2_clt
-)  # fmt: skip
+from tests.transcoder_numbers import D, F
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[RangeHub]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    for name, folder in (("HF_HUB_CACHE", "hf"), ("XDG_DATA_HOME", "data"), ("XDG_CACHE_HOME", "cache")):
-        monkeypatch.setenv(name, str(tmp_path / folder))
-    with serve() as hub:
+    with own_hub(monkeypatch, tmp_path) as hub:
         yield hub
-
-
-def publish(hub: RangeHub, folder: Path) -> dict[str, bytes]:
-    paths = [path for path in folder.rglob("*") if path.is_file()]
-    hub.repos[NAME] = {str(path.relative_to(folder)): path.read_bytes() for path in paths}
-    return hub.repos[NAME]
-
-
-def plan_of(hub: RangeHub, name: str = NAME) -> Plan:
-    return ask_plan(parse_reference(name), endpoint=hub.address)
-
-
-def opened(hub: RangeHub, name: str = NAME) -> Transcoder:
-    return open_folder(find_folder(name, (), endpoint=hub.address), tiny("gemma2"))
-
-
-def whole(folder: Path) -> Transcoder:
-    """The same from the folder as it was published."""
-    return open_folder(LocalFolder(folder, NAME), tiny("gemma2"))
-
-
-def weights(files: dict[str, bytes]) -> dict[str, bytes]:
-    return {name: data for name, data in files.items() if name.endswith((".safetensors", ".npz"))}
-
-
-def decoder_bytes(n: Numbers, write: Writer) -> int:
-    """Of the fixtures' layer; Gemma Scope 2's CLT also has the unused targets before it."""
-    return DECODER * (n.n_layers if write is _gemma_scope_2_clt else 1)
 
 
 # --- sizes first ---
@@ -131,7 +53,7 @@ def test_the_sizes_say_how_much_the_encoders_alone_are(write: Writer, hub: Range
     folder, n = write(tmp_path / "published")
     files = weights(publish(hub, folder))
     plan = plan_of(hub)
-    margin = 1024 if write is _gemma_scope else 0  # an archive's array is told from its first kilobyte
+    margin = 1024 if write is gemma_scope else 0  # an archive's array is told from its first kilobyte
     alone = sum(len(data) - decoder_bytes(n, write) + margin for data in files.values())
     assert plan.bytes("both") == sum(map(len, files.values()))
     assert plan.bytes("encoder") == plan.bytes("encoder", missing=True) == alone
@@ -144,7 +66,7 @@ def test_the_sizes_say_how_much_the_encoders_alone_are(write: Writer, hub: Range
 
 def test_a_layer_of_a_plt_takes_half_of_its_file(hub: RangeHub, tmp_path: Path) -> None:
     """Every byte that the server sends is counted, from the first question to the browsing."""
-    folder, _ = _plt(tmp_path / "published")
+    folder, _ = plt(tmp_path / "published")
     width, count = D, 4096
     generator = torch.Generator().manual_seed(0)
     for layer in range(4):
@@ -256,15 +178,9 @@ def test_decoder_rows_come_by_range_once_they_are_allowed(
     assert not opened(hub).has_decoder
 
 
-def plan_without_network() -> Plan:
-    plan = known_plan(parse_reference(NAME))
-    assert plan is not None
-    return plan
-
-
 def test_configs_whose_weights_were_not_fetched_are_left_out(hub: RangeHub, tmp_path: Path) -> None:
     """SAELens has a config per layer; a download that was stopped has them all, and some weights."""
-    folder, _ = _sae_lens(tmp_path / "published")
+    folder, _ = sae_lens(tmp_path / "published")
     publish(hub, folder)
     plan = plan_of(hub)
     fetch_plan(plan, (), endpoint=hub.address)
@@ -284,7 +200,7 @@ def test_the_size_of_the_pieces_changes_nothing(
     if size == 1:
         monkeypatch.setattr(hub_encoders, "_cut", lambda span: [span])
     monkeypatch.setattr(hub_encoders, "PIECE_BYTES", max(7, size) * 8)
-    folder, _ = _plt(tmp_path / "published")
+    folder, _ = plt(tmp_path / "published")
     publish(hub, folder)
     fetch_plan(plan_of(hub), ("encoder",), (LAYER,), endpoint=hub.address)
     transcoder = opened(hub)
@@ -293,7 +209,7 @@ def test_the_size_of_the_pieces_changes_nothing(
 
 
 def test_layers_that_are_here_in_whole_and_in_part_go_together(hub: RangeHub, tmp_path: Path) -> None:
-    folder, _ = _plt(tmp_path / "published")
+    folder, _ = plt(tmp_path / "published")
     publish(hub, folder)
     fetch_plan(plan_of(hub), ("both",), (0,), endpoint=hub.address)
     plan = plan_of(hub)
@@ -309,7 +225,7 @@ def test_layers_that_are_here_in_whole_and_in_part_go_together(hub: RangeHub, tm
 
 
 def test_the_whole_layer_can_be_fetched_later_and_the_pieces_go(hub: RangeHub, tmp_path: Path) -> None:
-    folder, _ = _plt(tmp_path / "published")
+    folder, _ = plt(tmp_path / "published")
     publish(hub, folder)
     fetch_plan(plan_of(hub), ("encoder",), endpoint=hub.address)
     before = opened(hub)
@@ -328,7 +244,7 @@ def test_the_whole_layer_can_be_fetched_later_and_the_pieces_go(hub: RangeHub, t
 
 
 def test_files_of_another_repository_that_a_config_lists(hub: RangeHub, tmp_path: Path) -> None:
-    folder, _ = _gemma_scope(tmp_path / "published")
+    folder, _ = gemma_scope(tmp_path / "published")
     paths = sorted(publish(hub, folder))
     write_yaml(
         tmp_path / "list", reads="ln2.hook_normalized", writes="hook_mlp_out",
@@ -343,171 +259,3 @@ def test_files_of_another_repository_that_a_config_lists(hub: RangeHub, tmp_path
     assert transcoder.has_decoder
     assert torch.equal(transcoder.encoder(3).W_enc, whole(folder).encoder(3).W_enc)
     assert torch.equal(transcoder.rows(2, torch.tensor([4])), whole(folder).rows(2, torch.tensor([4])))
-
-
-# --- what stays whole, and why ---
-
-
-def test_a_server_without_ranges_gives_one_sentence(hub: RangeHub, tmp_path: Path) -> None:
-    publish(hub, _plt(tmp_path / "published")[0])
-    hub.ranges = "ignored"
-    plan = plan_of(hub)
-    assert plan.bytes("encoder") == 0
-    assert set(plan.entire.values()) == {"the server sends only whole files"}
-    fetch_plan(plan, ("both",), (0,), endpoint=hub.address)
-    assert opened(hub).local
-    assert len(plan_without_network().entire) == 3
-    hub.ranges = "right"  # it may learn it: asking again looks again, at what is not here
-    again = plan_of(hub)
-    assert again.entire == {}
-    assert [one.layer for one in again.uses if one.part] == [1, 2, 3]
-
-
-@pytest.mark.parametrize(("how", "why"), [
-    ("ignored", "layer_2.safetensors cannot be read in parts: the server sends only whole files"),
-    ("shifted", "the hub sent 'bytes 1-"), ("short", "bytes of"),
-])  # fmt: skip
-def test_a_server_that_answers_wrongly_leaves_nothing(
-    how: str, why: str, hub: RangeHub, tmp_path: Path
-) -> None:
-    folder, _ = _plt(tmp_path / "published")
-    publish(hub, folder)
-    plan = plan_of(hub)
-    hub.ranges = how
-    with pytest.raises(LanternError, match=re.escape(why)):
-        fetch_plan(plan, ("encoder",), (LAYER,), endpoint=hub.address)
-    assert not [path for path in hub_encoders.encoders_folder().rglob("*") if path.is_file()]
-    with pytest.raises(TranscoderError):
-        opened(hub)
-    hub.ranges = "right"
-    fetch_plan(plan, ("encoder",), (LAYER,), endpoint=hub.address)
-    assert opened(hub).layers == (LAYER,)
-
-
-def test_a_gated_repository_says_so_and_its_sizes_stay(hub: RangeHub, tmp_path: Path) -> None:
-    files = publish(hub, _plt(tmp_path / "published")[0])
-    hub.ranges = "gated"
-    plan = plan_of(hub)
-    assert plan.bytes("both") == sum(map(len, weights(files).values()))
-    assert set(plan.entire.values()) == {"its owner must grant access first"}
-
-
-def test_a_compressed_archive_stays_whole(hub: RangeHub, tmp_path: Path) -> None:
-    n = numbers(X, clt=False, jump=True)
-    files = publish(hub, write_gemma_scope(n, tmp_path / "published", compressed=True))
-    plan = plan_of(hub)
-    assert plan.bytes("encoder") == 0
-    assert set(plan.entire.values()) == {"its arrays are compressed"}
-    assert hub.sent < 0.5 * sum(map(len, files.values()))  # the lists of members, which are long here
-    fetch_plan(plan, ("both",), endpoint=hub.address)
-    assert opened(hub).local
-
-
-def test_decoders_with_a_column_per_feature_do_not_come_by_range(hub: RangeHub, tmp_path: Path) -> None:
-    """One row would read the whole decoder: that is a download, which is asked for as such."""
-    n = numbers(X, clt=False)
-    publish(hub, write_plt(n, tmp_path / "published", legacy=True, writes="hook_mlp_out"))
-    fetch_plan(plan_of(hub), ("encoder",), endpoint=hub.address)
-    allow_rows(plan_of(hub))
-    transcoder = opened(hub)
-    assert not transcoder.has_decoder
-    assert "one column per feature, so their rows cannot be read from the hub" in transcoder.warnings[0]
-    assert len(transcoder.warnings) == 1
-    assert torch.equal(transcoder.encoder(1).W_enc, torch.tensor(n.enc[1]))
-    fetch_plan(plan_of(hub), ("both",), endpoint=hub.address)
-    assert torch.equal(opened(hub).rows(1, torch.tensor([2]))[:, 0], torch.tensor(n.dec[1][[2], 0]))
-
-
-def test_other_files_by_these_names_stay_whole(hub: RangeHub, tmp_path: Path) -> None:
-    folder, _ = _plt(tmp_path / "published")
-    save_file({"W_enc": torch.zeros(3, 2)}, folder / "layer_1.safetensors")
-    (folder / "layer_3.safetensors").write_bytes(b"nonsense, but long enough for a length")
-    publish(hub, folder)
-    entire = plan_of(hub).entire
-    assert entire["layer_1.safetensors"] == "it names no W_dec"
-    assert "not a safetensors file" in entire["layer_3.safetensors"]
-    assert set(entire) == {"layer_1.safetensors", "layer_3.safetensors"}
-
-
-def test_hundreds_of_files_are_not_looked_into(
-    hub: RangeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    publish(hub, _plt(tmp_path / "published")[0])
-    monkeypatch.setattr(hub_inside, "MAX_FILES", 3)
-    plan = plan_of(hub)
-    assert hub.asked == []
-    assert "name one of its folders" in plan.entire["layer_0.safetensors"]
-
-
-# --- stopping, room, damage ---
-
-
-def test_a_stopped_download_goes_on_where_it_was(
-    hub: RangeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hub_encoders, "PIECE_BYTES", 500)
-    folder, _ = _plt(tmp_path / "published")
-    files = publish(hub, folder)
-    plan = plan_of(hub)
-
-    def stop(phase: str, share: float, text: str) -> None:
-        if "the encoder of layer_1" in text:
-            raise Cancelled
-
-    with pytest.raises(Cancelled):
-        fetch_plan(plan, ("encoder",), on_phase=stop, endpoint=hub.address)
-    assert opened(hub).layers == (0,)
-    first = hub.sent
-    fetch_plan(plan, ("encoder",), on_phase=lambda *_: None, endpoint=hub.address)
-    assert opened(hub).layers == (0, 1, 2, 3)
-    again = plan.bytes("encoder") - plan.bytes("encoder", (0,))
-    assert again - 500 <= hub.sent - first <= again + len(files["config.yaml"])
-    assert not list(hub_encoders.encoders_folder().rglob("*.part"))
-
-
-def test_a_full_disk_is_told_before_anything_is_fetched(
-    hub: RangeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    publish(hub, _gemma_scope(tmp_path / "published")[0])
-    plan = plan_of(hub)
-    asked = len(hub.asked)
-    monkeypatch.setattr("shutil.disk_usage", lambda place: type("Usage", (), {"free": 10})())
-    with pytest.raises(TranscoderError, match="does not fit on the disk") as caught:
-        fetch_plan(plan, ("encoder",), endpoint=hub.address)
-    assert caught.value.kind == "too_big"
-    assert len(hub.asked) == asked
-
-
-def test_a_lost_piece_is_noticed_and_fetched_again(hub: RangeHub, tmp_path: Path) -> None:
-    folder, _ = _plt(tmp_path / "published")
-    publish(hub, folder)
-    plan = plan_of(hub)
-    fetch_plan(plan, ("encoder",), endpoint=hub.address)
-    half = find_folder(NAME, (), endpoint=hub.address)
-    listing = known_listing(NAME)
-    assert listing is not None
-    for damage in (Path.unlink, lambda path: path.write_bytes(b"short")):
-        assert not half.changed()
-        damage(max(hub_encoders.encoder_pieces(listing, "layer_1.safetensors").values()))
-        assert half.changed()
-        assert opened(hub).layers == (0, 2, 3)
-        fetch_plan(plan_of(hub), ("encoder",), endpoint=hub.address)
-        assert opened(hub).layers == (0, 1, 2, 3)
-        half = find_folder(NAME, (), endpoint=hub.address)
-
-
-def test_a_kept_list_with_strange_insides_knows_none(hub: RangeHub, tmp_path: Path) -> None:
-    publish(hub, _plt(tmp_path / "published")[0])
-    plan_of(hub)
-    path = listing_path(NAME)
-    values = json.loads(path.read_text())
-    for spans in ([], [[-1, 4]], [[0, 10**9]], [[0, 0]]):
-        path.write_text(json.dumps({**values, "encoders": {"layer_0.safetensors": spans}}))
-        listing = known_listing(NAME)
-        assert listing is not None
-        assert listing.encoders == {}
-    for spans in ("x", [["a", 1]], [[1]], 3):
-        path.write_text(json.dumps({**values, "encoders": {"layer_0.safetensors": spans}}))
-        assert known_listing(NAME) is None
-    path.write_text(json.dumps({k: v for k, v in values.items() if k not in ("encoders", "entire")}))
-    assert known_listing(NAME) is not None  # as it was kept before
