@@ -147,6 +147,8 @@ def check_text(name: str, value: object, limit: int, fix: str = "") -> None:
         raise InputError(f"The {name} is empty", fix=fix)
     if len(value) > limit:
         raise InputError(f"The {name} has more than {limit:,} characters")
+    if any("\ud800" <= letter <= "\udfff" for letter in value):  # bytes of a command line that are no UTF-8
+        raise InputError(f"The {name} is no valid text", why="it has half a character in it", fix=fix)
 
 
 # --- small parts of a Result ---

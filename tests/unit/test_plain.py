@@ -103,6 +103,8 @@ def test_what_is_refused_is_told_with_its_choices() -> None:
         check_text("prompt", "", 5, "Type one")
     with pytest.raises(InputError, match="more than 5 characters"):
         check_text("prompt", "abcdef", 5)
+    with pytest.raises(InputError, match="no valid text"):
+        check_text("prompt", "Paris \udcff", 50)
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), ValueError("x"), IndexError("x"), TypeError("x")])
