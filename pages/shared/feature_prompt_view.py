@@ -154,7 +154,7 @@ def _draw_chosen(result: FeaturesOnPromptResult, listed: Listing, labels: dict[s
     said = "not active at these tokens and layers" if row is None else note(result, listed, row)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="feature_chosen"):
         label = labels.get(feature.text, "")
-        shown = f"**{feature.text}** {plain(label + ': ' if label else '')}{plain(said)}"
+        shown = f"**{feature.text}** {f'{plain(label)}: ' if label else ''}{plain(said)}"
         st.markdown(shown, width="stretch")
         _draw_buttons(feature, None if row is None else int(listed.position[row]))
 

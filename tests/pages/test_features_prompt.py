@@ -151,4 +151,4 @@ def test_names_of_features_are_shown_as_text(opened, monkeypatch):
     session = opened(layer=layer, feature=feature)
     assert_sound(session)
     assert session.dataframe[0].value.iloc[0]["label"] == "**capital** <b>cities</b>"
-    assert r"\*\*capital\*\* \<b\>cities\</b\>" in texts(session)
+    assert r"\*\*capital\*\* \<b\>cities\</b\>: activation" in texts(session)
