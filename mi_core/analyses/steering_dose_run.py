@@ -13,7 +13,7 @@ dose of 0 is not run: it is the baseline.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -65,14 +65,6 @@ def steering_dose(
         return add(inputs.site, layer, positions, direction, dose)
 
     values, cancelled = _swept(model, effects, inputs, directions, steered, on_step)
-    checks = [
-        _zero(effects.whole_pass(model, ()), effects.whole_pass(model, (steered(own, 0.0),))),
-        _lengths(directions),
-    ]
-    farthest = int(np.abs(inputs.coefficients).argmax())
-    if inputs.coefficients[farthest] != 0 and not cancelled:
-        again = effects.whole_pass(model, (steered(own, inputs.coefficients[farthest]),))
-        checks.append(_whole(question, values[:, 0, farthest], again, TOLERANCE[model.dtype]))
     ratio, spread = _sizes(model, question, inputs, layer, vector.norm(layer))
     return SteeringDoseResult(
         inputs=inputs,
@@ -91,7 +83,11 @@ def steering_dose(
         norm=vector.norm(layer),
         spread=spread,
         warnings=_warnings(question, inputs, ratio, spread),
-        checks=tuple(checks),
+        checks=(
+            _zero(effects.whole_pass(model, ()), effects.whole_pass(model, (steered(own, 0.0),))),
+            _lengths(directions),
+            *(() if cancelled else _largest(model, effects, inputs.coefficients, values[:, 0], steered, own)),
+        ),
         seconds=time.perf_counter() - started,
         cancelled=cancelled,
     )
@@ -161,6 +157,21 @@ def _lengths(directions: Float[np.ndarray, "run d_model"]) -> Check:
     worst = float(np.abs(lengths / lengths[0] - 1).max())
     detail = f"{len(lengths) - 1} directions, largest relative difference {worst:.1e}"
     return Check("random directions are as long as the vector", worst < 1e-6, detail)
+
+
+def _largest(
+    model: LoadedModel,
+    effects: Effects,
+    doses: tuple[float, ...],
+    swept: Float[np.ndarray, "metric dose"],
+    steered: Callable[[np.ndarray, float], Edit],
+    own: np.ndarray,
+) -> Iterator[Check]:
+    """The largest dose again by a whole forward pass; nothing where only 0 was asked for."""
+    farthest = int(np.abs(doses).argmax())
+    if doses[farthest] != 0:
+        again = effects.whole_pass(model, (steered(own, doses[farthest]),))
+        yield _whole(effects.question, swept[:, farthest], again, TOLERANCE[model.dtype])
 
 
 def _whole(

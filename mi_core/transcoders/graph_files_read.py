@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from mi_core.analyses.plain import damage_told
 from mi_core.analyses.records import MAX_RECORD_BYTES
@@ -227,16 +228,9 @@ def _graph(
     rows = sorted({target for target, _, _ in listed} | set(np.flatnonzero(kinds == LOGIT).tolist()))
     if len(rows) * len(nodes) > MAX_EDGE_NUMBERS:
         raise InputError(f"This graph has {len(nodes):,} nodes", fix="Prune it before saving it")
-    edges = np.zeros((len(rows), len(nodes)), np.float32)
-    row_of = {node: row for row, node in enumerate(rows)}
-    for target, source, weight in listed:
-        edges[row_of[target], source] = weight
-    expanded = np.zeros(len(nodes), dtype=bool)
-    expanded[rows] = True
     targets = [node for node in nodes if node.kind == LOGIT]
     chances = np.array([node.probability for node in targets], dtype=np.float64)
     weights = np.nan_to_num(chances) if np.nan_to_num(chances).sum() > 0 else np.ones(len(targets))
-    unknown = np.full(len(rows), np.nan)
     prompt = str(metadata.get("prompt") or "") or "".join(token.visible for token in tokens)
     result = GraphResult(
         inputs=GraphInputs(prompt[:MAX_TEXT], show_bos=True),
@@ -251,18 +245,8 @@ def _graph(
         logit_weights=weights,
         masked=(),
         fvu=np.full(n_layers, np.nan),
-        node_kind=kinds,
-        node_layer=np.array([node.layer for node in nodes], dtype=np.int64),
-        node_position=np.array([node.position for node in nodes], dtype=np.int64),
-        node_feature=np.array([node.feature for node in nodes], dtype=np.int64),
-        node_activation=np.array([node.activation for node in nodes], dtype=np.float32),
-        node_probability=np.where(kinds == LOGIT, [node.probability for node in nodes], np.nan),
-        node_expanded=expanded,
-        edges=edges,
-        row_node=np.array(rows, dtype=np.int64),
-        remainder=unknown,
-        row_value=unknown.copy(),
-        residual=unknown.copy(),
+        **_node_fields(nodes, kinds),
+        **_row_fields(rows, len(nodes), listed),
         influence=np.zeros(len(nodes)),
         warnings=(
             "This graph was read from a file: it has the edges that its maker kept, without a remainder, so "
@@ -272,6 +256,37 @@ def _graph(
     )
     whole = node_influence(result) + logit_weights(result)
     return replace(result, influence=whole / max(weights.sum(), 1e-300))
+
+
+def _node_fields(nodes: Sequence[_Node], kinds: Int[np.ndarray, " node"]) -> dict[str, Any]:
+    """The graph's fields of its nodes."""
+    return {
+        "node_kind": kinds,
+        "node_layer": np.array([node.layer for node in nodes], dtype=np.int64),
+        "node_position": np.array([node.position for node in nodes], dtype=np.int64),
+        "node_feature": np.array([node.feature for node in nodes], dtype=np.int64),
+        "node_activation": np.array([node.activation for node in nodes], dtype=np.float32),
+        "node_probability": np.where(kinds == LOGIT, [node.probability for node in nodes], np.nan),
+    }
+
+
+def _row_fields(rows: list[int], n_nodes: int, links: list[tuple[int, int, float]]) -> dict[str, Any]:
+    """The graph's fields of the rows that its file has; what a file does not tell of a row is NaN."""
+    edges = np.zeros((len(rows), n_nodes), np.float32)
+    row_of = {node: row for row, node in enumerate(rows)}
+    for target, source, weight in links:
+        edges[row_of[target], source] = weight
+    expanded = np.zeros(n_nodes, dtype=bool)
+    expanded[rows] = True
+    unknown = np.full(len(rows), np.nan)
+    return {
+        "node_expanded": expanded,
+        "edges": edges,
+        "row_node": np.array(rows, dtype=np.int64),
+        "remainder": unknown,
+        "row_value": unknown.copy(),
+        "residual": unknown.copy(),
+    }
 
 
 def _target_name(node: _Node) -> str:

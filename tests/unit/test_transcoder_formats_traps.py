@@ -1,9 +1,8 @@
-"""Wrong, partial, foreign, damaged and hostile transcoders: each is one sentence, and never a number."""
+"""Wrong, partial, foreign and mixed transcoders: each is one sentence, and never a number."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,45 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from mi_core.errors import InputError, TranscoderError
-from mi_core.transcoders import load_transcoder
+from mi_core.errors import TranscoderError
 from mi_core.transcoders.folder import LocalFolder
-from mi_core.transcoders.formats import open_folder, understand
+from mi_core.transcoders.formats import open_folder
 from mi_core.transcoders.formats_hooks import parse_hook
 from tests.tiny import tiny
 from tests.transcoder_files import (
-    plt_tensors,
     write_clt,
     write_gemma_scope,
     write_gemma_scope_2,
     write_plt,
     write_sae_lens,
-    write_yaml,
 )
-from tests.transcoder_numbers import D, F, Numbers, numbers
-
-X = np.random.default_rng(1).normal(size=(4, 6, D))
-
-
-def made(**how: Any) -> Numbers:
-    return numbers(X, **{"clt": True, **how})
-
-
-def refusal(folder: Path, family: str = "llama") -> TranscoderError:
-    with pytest.raises(TranscoderError) as caught:
-        open_folder(LocalFolder(folder), tiny(family))
-    assert "\n" not in str(caught.value)
-    return caught.value
-
-
-def change(file: Path, key: str, how: Callable[[torch.Tensor], torch.Tensor | None]) -> None:
-    """Replace one tensor of a file, or take it away."""
-    tensors = load_file(file)
-    value = how(tensors.pop(key))
-    save_file({**tensors, **({} if value is None else {key: value.contiguous()})}, file)
-
+from tests.transcoder_numbers import Numbers, numbers
+from tests.transcoder_refusals import X, change, made, refusal
 
 # --- shapes and keys ---
 
@@ -216,85 +192,6 @@ def test_a_place_that_the_model_does_not_have_is_told(tmp_path: Path) -> None:
     assert "needs resid_mid, which this model does not have" in str(error)
 
 
-# --- damaged and hostile files ---
-
-
-def test_cut_off_and_foreign_files_are_damaged(tmp_path: Path) -> None:
-    write_clt(made(), tmp_path)
-    file = tmp_path / "W_enc_1.safetensors"
-    whole = file.read_bytes()
-    header = int.from_bytes(whole[:8], "little")
-    lies = whole[8 : 8 + header].replace(b"[10,32]", b"[10,99]")
-    for content, why in (
-        (whole[:-4], "bytes of"), (whole + b"x", "bytes of"), (b"", "not a safetensors file"),
-        (b"\xff" * 100, "not a safetensors file"),
-        (whole[:8] + b"[" * header + whole[8 + header :], "header"),
-        (whole[:8] + lies + whole[8 + header :], "header"),
-    ):  # fmt: skip
-        file.write_bytes(content)
-        error = refusal(tmp_path)
-        assert error.kind == "corrupt"
-        assert "W_enc_1.safetensors is damaged" in str(error)
-        assert why in str(error)
-
-
-def test_an_unknown_number_format_is_refused(tmp_path: Path) -> None:
-    write_clt(made(), tmp_path)
-    change(tmp_path / "W_enc_1.safetensors", "W_enc_1", lambda w: w.to(torch.float8_e4m3fn))
-    assert "number format is 'F8_E4M3'" in str(refusal(tmp_path))
-
-
-def test_pickles_are_never_opened(tmp_path: Path) -> None:
-    (tmp_path / "sae.pt").write_bytes(b"\x80\x04cos\nsystem\n")
-    error = refusal(tmp_path)
-    assert error.kind == "unsupported"
-    assert "can run code" in str(error)
-    write_yaml(tmp_path, reads="mlp.hook_in", writes="mlp.hook_out", transcoders=["sae.pt"])
-    assert "pickles can run code" in str(refusal(tmp_path))
-
-
-def test_object_arrays_in_an_npz_are_refused(tmp_path: Path) -> None:
-    place = tmp_path / "transcoders" / "layer_0"
-    place.mkdir(parents=True)
-    arrays: dict[str, Any] = dict.fromkeys(("W_dec", "b_enc", "b_dec", "threshold"), np.zeros(3, np.float32))
-    np.savez(place / "params.npz", W_enc=np.array([{"a": 1}], dtype=object), **arrays)
-    assert "could run code" in str(refusal(tmp_path / "transcoders"))
-    np.savez(place / "params.npz", W_enc=np.zeros((3, 3), ">f4"), **arrays)
-    assert "number format is '>f4'" in str(refusal(tmp_path / "transcoders"))
-    (place / "params.npz").write_bytes(b"PK\x03\x04 nonsense")
-    assert "not a NumPy archive" in str(refusal(tmp_path / "transcoders"))
-
-
-@pytest.mark.parametrize("text", [
-    "- a\n- b\n", "a: [", "x: !!python/object/apply:os.system ['true']", "transcoders: 5", "model_name: [1]",
-    "model_kind: magic", "activation: softplus\nk: 3", "activation: topk", "k: -1",
-    "feature_input_hook: nowhere",
-    "transcoders: {0: a, 2: b}",
-])  # fmt: skip
-def test_a_strange_config_is_one_sentence(text: str, tmp_path: Path) -> None:
-    write_plt(made(clt=False), tmp_path)
-    (tmp_path / "config.yaml").write_text(text)
-    assert refusal(tmp_path).kind in ("corrupt", "unsupported", "missing")
-
-
-def test_a_config_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:
-    inside = tmp_path / "inside"
-    save_file(plt_tensors(made(clt=False), 0), tmp_path / "secret.safetensors")
-    for file in ("../secret.safetensors", "/etc/passwd.safetensors"):
-        write_yaml(inside, reads="mlp.hook_in", writes="mlp.hook_out", transcoders=[file])
-        assert refusal(inside).kind == "missing"
-    write_yaml(inside, reads="mlp.hook_in", writes="mlp.hook_out", transcoders=["hf://../x"])
-    with pytest.raises(InputError, match="no address"):
-        open_folder(LocalFolder(inside), tiny("llama"))
-
-
-def test_folders_that_are_no_transcoder_say_what_they_have(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("hello")
-    assert "notes.txt" in str(refusal(tmp_path))
-    with pytest.raises(TranscoderError, match="There is no folder"):
-        LocalFolder(tmp_path / "nowhere")
-
-
 # --- several, and too many ---
 
 
@@ -368,78 +265,3 @@ def test_gemma_scope_2_files_of_several_kinds_are_not_mixed(tmp_path: Path) -> N
     values = json.loads(config.read_text())
     config.write_text(json.dumps({**values, "hf_hook_point_in": "model.layers.1.output"}))
     assert "several kinds" in str(refusal(tmp_path, "gemma2"))
-
-
-# --- what is read, and when ---
-
-
-def test_one_features_rows_are_all_that_is_read(tmp_path: Path) -> None:
-    n = made()
-    write_clt(n, tmp_path, torch.bfloat16)
-    transcoder = open_folder(LocalFolder(tmp_path), tiny("llama"))
-    transcoder.rows(0, torch.tensor([1]))
-    before = transcoder.read_bytes
-    transcoder.rows(0, torch.tensor([7]))
-    assert transcoder.read_bytes - before == 4 * D * 2
-    before = transcoder.read_bytes
-    rows = transcoder.rows(0, torch.tensor([7, 2, 7, 3]))
-    assert transcoder.read_bytes - before == 3 * 4 * D * 2  # each once
-    expected = torch.tensor(n.dec[0]).bfloat16().float()
-    assert torch.equal(rows, expected[[7, 2, 7, 3]])
-    assert transcoder.rows(0, torch.tensor([], dtype=torch.long)).shape == (0, 4, D)
-
-
-def test_rows_of_an_npz_are_read_where_they_lie(tmp_path: Path) -> None:
-    n = made(clt=False, jump=True)
-    write_gemma_scope(n, tmp_path / "transcoders")
-    transcoder = open_folder(LocalFolder(tmp_path / "transcoders"), tiny("gemma2"))
-    before = transcoder.read_bytes
-    transcoder.rows(1, torch.tensor([4]))
-    assert transcoder.read_bytes - before == D * 4
-
-
-@pytest.mark.parametrize("index", [-1, F, 10**9])
-def test_a_row_that_is_not_there_is_refused_and_not_read_from_its_neighbour(
-    index: int, tmp_path: Path
-) -> None:
-    write_clt(made(), tmp_path)
-    transcoder = open_folder(LocalFolder(tmp_path), tiny("llama"))
-    with pytest.raises(InputError, match=re.escape(f"Layer 1 has no feature {index}")):
-        transcoder.rows(1, torch.tensor([0, index]))
-
-
-def test_only_encoders_can_be_browsed(tmp_path: Path) -> None:
-    write_clt(made(), tmp_path)
-    for file in tmp_path.glob("W_dec_*"):
-        file.unlink()
-    transcoder = open_folder(LocalFolder(tmp_path), tiny("llama"))
-    assert not transcoder.has_decoder
-    assert transcoder.pre_activations(1, torch.zeros(1, D)).shape == (1, F)
-    with pytest.raises(TranscoderError, match="The decoder of layer 1 is not here") as caught:
-        transcoder.rows(1, torch.tensor([0]))
-    assert caught.value.kind == "no_decoder"
-
-
-def test_files_that_change_while_in_use_are_noticed_and_opened_again(tmp_path: Path) -> None:
-    model = tiny("llama")
-    n, other = made(), made(seed=5)
-    write_clt(n, tmp_path)
-    first = load_transcoder(model, str(tmp_path))
-    assert load_transcoder(model, str(tmp_path)) is first
-    write_clt(other, tmp_path)
-    (tmp_path / "W_dec_0.safetensors").touch()
-    with pytest.raises(TranscoderError, match="has changed while it was in use"):
-        first.rows(0, torch.tensor([0]))
-    second = load_transcoder(model, str(tmp_path))
-    assert second is not first
-    assert second.fingerprint != first.fingerprint
-    assert torch.equal(second.rows(0, torch.tensor([0])), torch.tensor(other.dec[0][[0]]))
-    model.transcoders.clear()
-
-
-def test_opening_reads_headers_and_no_weights(tmp_path: Path) -> None:
-    write_clt(made(), tmp_path)
-    parts, tensors = understand(LocalFolder(tmp_path))
-    headers = sum(int.from_bytes(file.read_bytes()[:8], "little") + 8 for file in tmp_path.glob("W_*"))
-    assert tensors.read_bytes == headers
-    assert parts.n_layers == 4
