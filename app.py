@@ -33,8 +33,11 @@ from pages.shared.server import SecurityHeaders, TokenGate, access_token, health
 @asynccontextmanager
 async def lifespan(app: st.App) -> AsyncIterator[None]:
     """Load the bundled model behind the first page; let go of threads and helpers at the end."""
+    from pages.shared import catalogue, header, sidebar  # noqa: F401  # see below
     from pages.shared.preload import start_preload, stop
 
+    # What the frame imports is there before threads import anything else: two threads that read a package
+    # and one of its modules at the same time can wait for each other, and Python then refuses one of them.
     start_preload()
     try:
         yield

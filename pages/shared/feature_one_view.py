@@ -9,6 +9,7 @@ import streamlit as st
 from pages.shared.feature_one_fields import ALL_LAYERS
 from pages.shared.feature_one_text import READS_FORMULA, WRITES_FORMULA
 from pages.shared.figure_card import figure_card
+from pages.shared.refused import refused
 from pages.shared.text import plain
 
 if TYPE_CHECKING:
@@ -37,12 +38,12 @@ def draw_writes(result: FeatureWeightsResult) -> None:
 
 def _column(result: FeatureWeightsResult) -> int:
     """The column of the chosen target layer; one that this feature does not write to is forgotten."""
-    chosen, options = st.session_state[WRITE_LAYER], _options(result)
-    if chosen not in options:
-        told = plain(chosen)
+    options = _options(result)
+    lost = refused(WRITE_LAYER, lambda layer: layer in options, instead=ALL_LAYERS)
+    if lost is not None:
+        told = plain(lost)
         st.info(f"{result.feature.text} does not write to layer {told}; all its layers together are shown.")
-        st.session_state[WRITE_LAYER] = chosen = ALL_LAYERS
-    return options.index(chosen)
+    return options.index(st.session_state[WRITE_LAYER])
 
 
 def _options(result: FeatureWeightsResult) -> list[str]:

@@ -12,13 +12,8 @@ from pages.shared.jobs import SERVER
 
 logger = logging.getLogger(__name__)
 
-_HEAVY = (
-    "pandas",
-    "pyarrow",
-    "mi_core.charts.causal_trace",
-    "mi_core.exports",
-    "mi_core.analyses.causal_trace_run",
-)
+_HEAVY = ("pandas", "pyarrow")
+_OURS = ("mi_core.charts.causal_trace", "mi_core.exports", "mi_core.analyses.causal_trace_run")
 
 
 def start_preload() -> None:
@@ -49,7 +44,9 @@ def _preload() -> None:
     job = hub().load(default_spec(), SERVER)  # first, so that a page that comes now sees it under way
     for name in _HEAVY:
         importlib.import_module(name)
-    job.wait(120)
+    job.wait(600)
+    for name in _OURS:  # not while the worker reads mi_core.engine: see `app.lifespan`
+        importlib.import_module(name)
     if job.error is not None:
         logger.warning("The bundled model could not be loaded: %s", job.error)
     gc.collect()

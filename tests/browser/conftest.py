@@ -51,11 +51,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Tell what a failed test's tabs showed."""
+    """Tell what a failed test's tabs showed, and what their server has printed."""
     report = yield
     if report.when == "call" and report.failed:
-        for number, tab in enumerate(getattr(item, "funcargs", {}).get("tabs", ())):
+        used = getattr(item, "funcargs", {})
+        for number, tab in enumerate(used.get("tabs", ())):
             report.sections.append((f"tab {number}", told(tab)))
+        for name in used.keys() & {"server", "cold_server"}:
+            report.sections.append((name, used[name].output()[-6000:]))
     return report
 
 

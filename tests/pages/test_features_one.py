@@ -7,6 +7,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from mi_core.transcoders import FeatureWeightsInputs, WordSearchInputs, feature_weights, word_search
+from pages.shared import running
 from pages.shared.feature_one_fields import FIELDS
 from pages.shared.link import read_link, write_link
 from pages.shared.session import default_spec, hub
@@ -93,7 +94,9 @@ def test_a_link_opens_a_feature_with_the_librarys_words(opened) -> None:
         ({"layer": "6", "feature": "1", "fw_at": "<b>"}, "does not write to layer"),
     ],
 )
-def test_what_is_not_there_is_told(opened, link: dict[str, str], sentence: str) -> None:
+def test_what_is_not_there_is_told(opened, monkeypatch, link: dict[str, str], sentence: str) -> None:
+    monkeypatch.setattr(running, "PATIENCE_SECONDS", 0.0)  # a slow machine: figures come with a later run
+    hub().results.clear()
     session = opened(ft_tab="feature", **link)
     assert_sound(session)
     assert sentence in said(session)

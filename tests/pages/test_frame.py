@@ -53,6 +53,28 @@ def test_pages_import_nothing_slow() -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+def test_the_frame_is_imported_before_any_thread_begins() -> None:
+    """Else a first visitor and the preload can wait for each other's imports, and one of them is refused."""
+    program = (
+        "import asyncio, sys, app\n"
+        "from pages.shared import preload\n"
+        "seen = []\n"
+        "preload.start_preload = lambda: seen.append(set(sys.modules))\n"
+        "async def start():\n"
+        "    async with app.lifespan(app.app):\n"
+        "        pass\n"
+        "asyncio.run(start())\n"
+        "import pages.shared.catalogue, pages.shared.header, pages.shared.sidebar\n"
+        "late = {name for name in set(sys.modules) - seen[0] if name.startswith('mi_core.analyses')}\n"
+        "assert 'pages.shared.sidebar' in seen[0] and not late, late\n"
+        "assert not {'torch', 'transformers', 'pandas'} & seen[0]\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_a_first_visit_starts_with_an_example(frame: Callable[..., AppTest]) -> None:
     session = frame()
     assert session.session_state["subject"]
