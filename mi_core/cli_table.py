@@ -314,7 +314,7 @@ ANALYSES: dict[str, Analysis] = {
         function="mi_core.transcoders:planning_features",
     ),
     "feature-generation": Analysis(
-        help="continue a prompt with features pushed at every step, beside the text without",
+        help="continue a prompt with features pushed or set at every step, beside the text without",
         inputs="mi_core.transcoders:FeatureGenerationInputs",
         function="mi_core.transcoders:feature_generation",
     ),
