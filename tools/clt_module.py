@@ -124,3 +124,18 @@ class CrossLayerTranscoder(nn.Module):
             named[f"b_dec_{layer}"] = self.out[layer] * written.size[layer, 0] + written.mean[layer, 0]
             named[f"threshold_{layer}"] = (self.threshold[layer].clamp(min=1e-6) / norms[layer])[0]
         return named
+
+    @torch.no_grad()
+    def unfold(self, named: dict[str, Tensor], read: Scale, written: Scale) -> Tensor:
+        """Takes over a saved transcoder, the inverse of `folded`.
+
+        Returns:
+            [layer, 1, feature] its thresholds, of activations.
+        """
+        for layer, block in enumerate(self.dec):
+            enc = named[f"W_enc_{layer}"].T
+            self.enc[layer] = enc * read.size[layer]
+            self.bias[layer] = named[f"b_enc_{layer}"] + read.mean[layer] @ enc
+            block.copy_(named[f"W_dec_{layer}"] / written.size[layer:, 0][None])
+            self.out[layer] = (named[f"b_dec_{layer}"] - written.mean[layer, 0]) / written.size[layer, 0]
+        return torch.stack([named[f"threshold_{layer}"][None] for layer in range(len(self.dec))])

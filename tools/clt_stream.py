@@ -21,6 +21,21 @@ TEXT = Recipe(facts=0.55, ioi=0.13, repeats=0.06, masked=0.0, row=96, rows=32)
 """Mostly facts, as on Atlas' pages; random repeats only so that every token is seen."""
 
 
+@dataclass(frozen=True)
+class Text:
+    """Some rows of text.
+
+    Attributes:
+        ids: [row, pos] token ids.
+        mask: attention mask: causal, within documents.
+        kept: [token] flat indices of all tokens but `<|begin|>`.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    kept: Tensor
+
+
 @dataclass
 class Stream:
     """Batches of activations of a frozen Atlas.
@@ -52,19 +67,37 @@ class Stream:
 
         return hook
 
-    @torch.no_grad()
     def batch(self) -> tuple[Tensor, Tensor]:
         """(resid_mid, mlp_out) [layer, token, d_model] of the next rows, without `<|begin|>`."""
+        text = self.text()
+        with torch.no_grad():
+            self.states(text)
+        return self.latest(text)
+
+    def text(self) -> Text:
+        """The next rows."""
         data = {name: torch.from_numpy(array) for name, array in self.corpus.batch().items()}
         never = torch.full_like(data["expire"], 1 << 30)
-        self.model.model(data["ids"], attention_mask=attention_mask(data["start"], never), use_cache=False)
-        kept = (data["ids"] != self.corpus.begin).flatten()
+        kept = (data["ids"] != self.corpus.begin).flatten().nonzero()[:, 0]
+        return Text(data["ids"], attention_mask(data["start"], never), kept)
+
+    def states(self, text: Text) -> Tensor:
+        """[token, d_model] what the last norm reads out, at the kept positions."""
+        output = self.model.model(text.ids, attention_mask=text.mask, use_cache=False)
+        return output.last_hidden_state.flatten(0, 1)[text.kept]
+
+    def latest(self, text: Text) -> tuple[Tensor, Tensor]:
+        """(resid_mid, mlp_out) [layer, token, d_model] of the latest pass, at the kept positions."""
         layers = range(len(self.model.model.layers))
         read, written = (
-            torch.stack([self._seen[name, layer].flatten(0, 1)[kept] for layer in layers])
+            torch.stack([self.seen_at(name, layer)[text.kept] for layer in layers])
             for name in ("resid_mid", "mlp_out")
         )
         return read, written
+
+    def seen_at(self, name: str, layer: int) -> Tensor:
+        """[row * pos, d_model] what `name` of a layer was in the latest pass."""
+        return self._seen[name, layer].flatten(0, 1)
 
 
 def open_stream(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, seed: int) -> Stream:
