@@ -9,17 +9,18 @@ from mi_core.engine import run
 from mi_core.engine.generate_loop import Loop, loop_logits
 from mi_core.errors import InputError
 from tests.tiny import FAMILY_NAMES, tiny, tokens
+from tests.two_passes import agree
 
 PROMPT = tokens(n_pos=7)[0].tolist()
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_once_without_feedback_is_the_model_bit_for_bit(family: str) -> None:
+def test_once_without_feedback_is_the_model(family: str) -> None:
     model = tiny(family)
     own = run(model, torch.tensor([PROMPT])).logits[0, -1].double()
-    assert torch.equal(loop_logits(model, PROMPT, Loop(1, 3, 1), ()), own)
+    assert agree(loop_logits(model, PROMPT, Loop(1, 3, 1), ()), own)
     nothing = Loop(1, 3, 2, torch.zeros(32, dtype=torch.float64))
-    assert torch.equal(loop_logits(model, PROMPT, nothing, (6,)), own)
+    assert agree(loop_logits(model, PROMPT, nothing, (6,)), own)
     assert model.modules_with_hooks() == 0
 
 

@@ -17,6 +17,7 @@ from mi_core.errors import InputError
 from mi_core.visible import visible_token
 from tests.attention_models import model_of
 from tests.tiny import tiny
+from tests.two_passes import agree
 from tests.words import word_tokenizer
 
 LENGTH = 5
@@ -142,7 +143,7 @@ def test_testing_changes_nothing_in_the_model() -> None:
     tokens = torch.tensor([[0, 5, 6, 7, 5, 6]])
     before = run(model, tokens).logits
     head_scores(model, HeadScoresInputs(length=8, samples=2))
-    assert torch.equal(run(model, tokens).logits, before)
+    assert agree(run(model, tokens).logits, before)
     assert model.modules_with_hooks() == 0
 
 

@@ -26,6 +26,7 @@ from mi_core.model.reading import fingerprint, open_weights
 from mi_core.model.spec import ModelSpec
 from tests.disk import byte_level
 from tests.loading import change_weights, refused, save_models
+from tests.two_passes import agree
 
 TOKENS = torch.tensor([[5, 17, 300, 4, 9]])
 
@@ -74,7 +75,7 @@ def test_weights_do_not_follow_the_file(model_folder: Path) -> None:
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 2)
         file.write(b"\x7f" * 4000)
-    assert torch.equal(run(model, TOKENS).logits, before)
+    assert agree(run(model, TOKENS).logits, before)
 
 
 def test_tied_weights_stay_one_tensor(saved: Path) -> None:
@@ -257,7 +258,7 @@ def test_lazy_tensors_go_to_the_disk_and_come_back(saved: Path, tmp_path: Path) 
         )
     assert "disk" in hf.hf_device_map.values()
     spread = build_model(hf)
-    assert torch.equal(run(spread, TOKENS).logits, run(reference, TOKENS).logits)
+    assert agree(run(spread, TOKENS).logits, run(reference, TOKENS).logits)
     free(spread)
 
 
