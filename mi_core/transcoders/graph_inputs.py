@@ -10,7 +10,7 @@ from mi_core.transcoders.prompt_inputs import check_transcoder
 
 MAX_PROMPT_CHARACTERS = 20_000
 MAX_TARGETS = 50
-DEFAULT_ROWS = 1024
+DEFAULT_ROWS = 2048
 MAX_ROWS = 100_000
 
 

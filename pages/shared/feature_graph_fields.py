@@ -7,6 +7,7 @@ from typing import Any
 
 from mi_core.errors import InputError
 from mi_core.transcoders.graph_groups import format_groups, parse_groups
+from mi_core.transcoders.graph_inputs import DEFAULT_ROWS
 from mi_core.transcoders.graph_names import format_nodes, parse_nodes
 from mi_core.transcoders.graph_removals_target import check_effect_on
 from pages.shared import link
@@ -66,7 +67,7 @@ def edge_text(source: str, target: str) -> str:
 FIELDS = [
     link.choice(TARGET, "gr_t", "likely", TARGETS),
     link.text(TOKENS, "gr_tokens", "", limit=500),
-    link.number(ROWS, "gr_rows", 1024, 1, MOST_ROWS, whole=True),
+    link.number(ROWS, "gr_rows", DEFAULT_ROWS, 1, MOST_ROWS, whole=True),
     link.number(NODE_SHARE, "gr_nodes", 0.8, 0.1, 1.0),
     link.number(EDGE_SHARE, "gr_edges", 0.98, 0.1, 1.0),
     link.number(DENSEST, "gr_dense", HIDE_NONE, 0.0, 100.0),

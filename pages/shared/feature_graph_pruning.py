@@ -24,18 +24,18 @@ STEPS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, HIDE_NONE)
 def draw_pruning(result: GraphResult, asked: FeaturesAsked | None) -> Float[np.ndarray, " node"] | None:
     """The three sliders; densities of the nodes, None where none are known (and then none is hidden)."""
     density = _densities(result, asked)
-    with st.container(horizontal=True, gap="large", key="graph_pruning"):
+    with st.container(horizontal=True, gap="medium", key="graph_pruning"):
         st.slider(
-            "Nodes kept: share of influence", 0.1, 1.0, step=0.01, key=NODE_SHARE, width=280,
+            "Nodes kept: share of influence", 0.1, 1.0, step=0.01, key=NODE_SHARE, width=260,
             help="Nodes are kept, those with most influence first, until they carry this share. Tokens and "
             "logits always stay.",
         )  # fmt: skip
         st.slider(
-            "Edges kept: share of influence", 0.1, 1.0, step=0.01, key=EDGE_SHARE, width=280,
+            "Edges kept: share of influence", 0.1, 1.0, step=0.01, key=EDGE_SHARE, width=260,
             help="Edges between the kept nodes, the strongest first.",
         )  # fmt: skip
         st.select_slider(
-            "Hide features active on more than", _steps(), key=DENSEST, width=280, format_func=_share,
+            "Hide features active on more than", _steps(), key=DENSEST, width=260, format_func=_share,
             disabled=density is None,
             help="Dense features say little about this prompt. They are only not drawn: pruning, scores and "
             "the test below keep them; chosen and pinned ones stay. Densities come from a corpus pass."
