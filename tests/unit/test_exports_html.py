@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -92,22 +93,19 @@ def test_in_a_browser_without_network_it_draws_and_tells_the_value_under_the_poi
     path.write_text(page, encoding="utf-8")
     requests: list[str] = []
     with playwright.sync_playwright() as program:
-        browser = program.chromium.launch(
-            executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"], timeout=0
-        )
+        browser = program.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
         tab = browser.new_context(offline=True, viewport={"width": 1000, "height": 900}).new_page()
-        tab.set_default_timeout(300_000)
+        tab.set_default_timeout(120_000)
         tab.on("request", lambda request: requests.append(request.url))
         tab.goto(path.as_uri())
-        tab.wait_for_selector("#figure svg.marks")
-        tab.locator("#figure svg.marks path[aria-roledescription='rect']").nth(36).wait_for(state="attached")
-        cell = tab.locator("#figure svg.marks [aria-label*='Tower']").first
-        if cell.count() == 0:
-            cell = tab.locator("#figure svg.marks path[aria-roledescription='rect']").nth(36)
+        cell = tab.locator("#figure svg.marks path[aria-roledescription='rect mark']").nth(36)
+        cell.wait_for(state="attached")
         box = cell.bounding_box()
         assert box is not None
         told = tab.locator("#vg-tooltip-element.visible")
+        end = time.monotonic() + 120
         while told.count() == 0:  # the figure is drawn before it listens
+            assert time.monotonic() < end, "the pointer's value is never told"
             for step in (4, 2, 1, 0):
                 tab.mouse.move(box["x"] + box["width"] / 2 - step, box["y"] + box["height"] / 2)
             tab.wait_for_timeout(50)
