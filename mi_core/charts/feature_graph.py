@@ -12,15 +12,12 @@ import numpy as np
 from jaxtyping import Bool
 
 from mi_core.charts.feature_graph_layout import Layout, graph_layout, importance
+from mi_core.charts.feature_graph_marks import edge_layers, node_layers
 from mi_core.charts.layers import (
     mark_layer,
-    name_channel,
     number_channel,
-    shown_name,
-    shown_number,
 )
 from mi_core.charts.text import isolated, legible, literal, number, pick_expression
-from mi_core.charts.theme import NEGATIVE, POSITIVE
 from mi_core.charts.token_layout import letters
 from mi_core.transcoders.graph_groups import connections, edge_shares
 from mi_core.transcoders.graph_names import (
@@ -45,9 +42,6 @@ MOST_POINTED = 2_500
 """Lines that pointing can show; more make a browser slow."""
 LABELS = 18  # characters of a node's label beside it
 AXIS = 62  # screen pixels for the token axis and the legend
-SHAPES = ("circle", "diamond", "square", "triangle-up")
-HUES = ("#8570c4", "#8a8a8a", "#009e73", "#b8860b")
-"""Of features, errors, tokens and logits; blue and orange are kept for the sign of edges."""
 MOST_COLUMNS = 40
 """Tokens up to which each has a column; of longer prompts, those where something but the token is shown."""
 TILTED_FROM = 9  # tokens; more labels do not fit beside each other
@@ -136,8 +130,8 @@ def graph_drawing(
         },
         "layer": [
             mark_layer("columns", "rule", "separator", x=x),
-            *_edge_layers(x, y, faint=view.chosen is not None),
-            *_node_layers(x, y, chosen=view.chosen is not None),
+            *edge_layers(x, y, faint=view.chosen is not None),
+            *node_layers(x, y, chosen=view.chosen is not None),
         ],
     }
 
@@ -301,84 +295,6 @@ def _chosen_edges(
         for edge in side:
             edge["size"] = abs(edge["value"]) / top
     return sorted(found, key=lambda edge: edge["size"])
-
-
-# --- layers ---
-
-WIDE = 760  # plot width in pixels at which marks have their full size; in a narrow one they shrink with it
-
-
-def grown(size: float, power: int = 1) -> Spec:
-    """A length (power 1) or an area (power 2) that follows the width of the plot up to its full size."""
-    return {"expr": f"{size} * pow(min(1, max(0.4, width / {WIDE})), {power})"}
-
-
-_SIGNED: Spec = {"condition": {"test": "datum.value < 0", "value": NEGATIVE}, "value": POSITIVE}
-
-
-def _edge_layers(x: Spec, y: Spec, *, faint: bool) -> list[Spec]:
-    ends = {"x": x, "y": y, "x2": {"field": "x2"}, "y2": {"field": "y2"}}
-    width = {
-        "field": "size", "type": "quantitative", "legend": None,
-        "scale": {"domain": [0, 1], "range": [grown(0.3), grown(4.0)], "clamp": True},
-    }  # fmt: skip
-    strength = {**width, "scale": {"domain": [0, 1], "range": [0.12, 0.8], "clamp": True}}
-    hovered = mark_layer("touching", "rule", look={"opacity": 0.85}, **ends, color=_SIGNED, strokeWidth=width)
-    faintly: Spec = {} if faint else {"opacity": strength}
-    return [
-        mark_layer("edges", "rule", "edge-faint" if faint else "edge", **ends, strokeWidth=width, **faintly),
-        mark_layer("chosen_edges", "rule", look={"opacity": 0.85}, **ends, color=_SIGNED, strokeWidth=width),
-        {**hovered, "transform": [{"filter": {"param": "hover", "empty": False}}]},
-    ]
-
-
-def _node_layers(x: Spec, y: Spec, *, chosen: bool) -> list[Spec]:
-    kinds = [str(kind) for kind in range(len(KIND_NAMES))]
-    legend = {"title": None, "labelExpr": pick_expression(KIND_NAMES), "symbolOpacity": 1}
-    shape = name_channel("kind", scale={"domain": kinds, "range": list(SHAPES)}, legend=legend)
-    hue = name_channel("kind", scale={"domain": kinds, "range": list(HUES)}, legend=legend)
-    signs = [
-        {"test": "datum.sign > 0", "value": POSITIVE},
-        {"test": "datum.sign < 0", "value": NEGATIVE},
-    ]
-    size = {
-        "field": "size", "type": "quantitative", "legend": None,
-        "scale": {"type": "sqrt", "range": [grown(26.0, 2), grown(190.0, 2)], "zero": True},
-    }  # fmt: skip
-    told = [
-        shown_name("name", "node"), shown_name("label", "label"), shown_name("told", "its number"),
-        shown_number("size", "influence [share]"),
-        *([shown_name("weight", "edge")] if chosen else []),
-    ]  # fmt: skip
-    faded = {"condition": {"test": "datum.faded", "value": 0.28}, "value": 1}
-    dots = mark_layer(
-        "nodes", "point", look={"filled": True, "cursor": "pointer", "strokeWidth": 0},
-        x=x, y=y, shape=shape, color={"condition": signs, **hue}, size=size, opacity=faded, tooltip=told,
-    )  # fmt: skip
-    ring = {"filled": False, "size": grown(300.0, 2)}
-    above, left = {"dy": -12}, {"dx": -10, "align": "right", "baseline": "middle"}
-    places = {"x": x, "y": y, "text": {"field": "beside"}}
-    return [
-        {
-            **dots,
-            "params": [_nearest("cell", "click", "node", "turn"), _nearest("hover", "pointerover", "node")],
-        },
-        mark_layer("pinned", "point", "pin", look=ring, x=x, y=y),
-        mark_layer("chosen", "point", "ring", look={"size": grown(420.0, 2)}, x=x, y=y),
-        *(
-            mark_layer(data, "text", style, look=look, **places)
-            for data, look in (("named", above), ("logits", left))
-            for style in ("text-halo", "value")
-        ),
-    ]
-
-
-def _nearest(name: str, event: str, *fields: str) -> Spec:
-    """A selection of the node that is nearest to the pointer: small nodes are hard to hit."""
-    select: Spec = {"type": "point", "fields": list(fields), "nearest": True, "toggle": False, "on": event}
-    if name == "hover":
-        select["clear"] = "pointerout"
-    return {"name": name, "select": select}
 
 
 def describe_graph(

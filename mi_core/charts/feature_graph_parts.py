@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mi_core.charts.bars import Bar, bars
-from mi_core.charts.feature_graph import HUES, SHAPES, GraphView, grown
+from mi_core.charts.feature_graph import GraphView
+from mi_core.charts.feature_graph_marks import HUES, SHAPES, grown
 from mi_core.charts.layers import (
     cell_selection,
     mark_layer,
