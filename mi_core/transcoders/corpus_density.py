@@ -18,7 +18,8 @@ from jaxtyping import Float
 from platformdirs import user_data_path
 
 from mi_core.errors import InputError
-from mi_core.transcoders.feature_files import FOLDER, INDEX, SUMMARY, inflate
+from mi_core.transcoders.feature_files import FOLDER, INDEX, SUMMARY
+from mi_core.transcoders.feature_files_json import inflate
 
 if TYPE_CHECKING:
     from mi_core.model.model import LoadedModel

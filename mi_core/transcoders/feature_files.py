@@ -14,19 +14,17 @@ import gzip
 import itertools
 import json
 import os
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from mi_core.errors import InputError
-from mi_core.transcoders.feature_files_json import MAX_RECORD_BYTES, unpack_record
+from mi_core.transcoders.feature_files_json import MAX_RECORD_BYTES, inflate, unpack_record
 from mi_core.transcoders.feature_files_record import FeatureRecord
 
 FOLDER, INDEX, SUMMARY = "features", "index.json.gz", "lantern.json.gz"
 MAX_INDEX_BYTES = 400_000_000  # 426 thousand features have 4 MB
-_ANY_HEADER = 47
 
 
 class FilePlace(Protocol):
@@ -164,22 +162,6 @@ def _layer_file(entry: Mapping[str, Any]) -> LayerFile:
     if not offsets or offsets[0] < 0 or not rising:
         raise ValueError("the offsets do not rise")
     return LayerFile(name, offsets)
-
-
-def inflate(data: bytes, limit: int) -> bytes:
-    """Decompress zlib or gzip data of at most `limit` bytes.
-
-    Raises:
-        ValueError: it is neither, or larger.
-    """
-    machine = zlib.decompressobj(_ANY_HEADER)
-    try:
-        whole = machine.decompress(data, limit)
-    except zlib.error as error:
-        raise ValueError(f"not compressed as it should be ({error})") from error
-    if machine.unconsumed_tail:
-        raise ValueError(f"larger than {limit // 1_000_000} MB")
-    return whole
 
 
 def pack_index(layers: Mapping[int, LayerFile]) -> bytes:

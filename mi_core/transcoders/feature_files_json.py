@@ -102,18 +102,23 @@ def unpack_record(data: bytes, layer: int, index: int) -> FeatureRecord:
             f"The record of feature {index} is cut off", why=f"{length:,} bytes are told, {len(body):,} there"
         )
     with damage_told("feature"):
-        values = json.loads(_inflate(body), parse_constant=_refuse)
+        values = json.loads(inflate(body, MAX_RECORD_BYTES), parse_constant=_refuse)
         return record_from_json(values, layer, index)
 
 
-def _inflate(body: bytes) -> bytes:
+def inflate(data: bytes, limit: int) -> bytes:
+    """Decompress zlib or gzip data of at most `limit` bytes.
+
+    Raises:
+        ValueError: it is neither, or larger.
+    """
     machine = zlib.decompressobj(_ANY_HEADER)
     try:
-        whole = machine.decompress(body, MAX_RECORD_BYTES)
+        whole = machine.decompress(data, limit)
     except zlib.error as error:
-        raise ValueError(f"it is not compressed as it should be ({error})") from error
+        raise ValueError(f"not compressed as it should be ({error})") from error
     if machine.unconsumed_tail:
-        raise ValueError(f"it is larger than {MAX_RECORD_BYTES // 1_000_000} MB")
+        raise ValueError(f"larger than {limit // 1_000_000} MB")
     return whole
 
 

@@ -9,6 +9,7 @@ import torch
 
 from mi_core.engine.attention import softmax
 from tests.conftest import pytest_make_parametrize_id
+from tests.two_passes import agree
 
 
 def test_a_wrong_shape_fails() -> None:
@@ -30,3 +31,12 @@ def test_packed_bytes_have_the_same_name_at_any_time() -> None:
     names = {pytest_make_parametrize_id(gzip.compress(b"{}", mtime=second)) for second in (1, 2**30)}
     assert names == {"22bytes"}
     assert pytest_make_parametrize_id("text") is None, "pytest names the others"
+
+
+def test_two_passes_agree_only_up_to_the_last_bits() -> None:
+    one = torch.tensor([0.5, -2.0, -torch.inf], dtype=torch.float64)
+    assert agree(one, one + 1e-15)
+    assert not agree(one, one + 1e-13)
+    assert not agree(one, torch.tensor([0.5, -2.0, 0.0], dtype=torch.float64))
+    assert not agree(one, one.float())
+    assert not agree(one, one[:2])

@@ -14,8 +14,8 @@ import pytest
 from mi_core.errors import InputError
 from mi_core.transcoders import CorpusPassInputs, FeatureCorpusInputs, FeatureCorpusResult, corpus_pass
 from mi_core.transcoders import feature_corpus as look
-from mi_core.transcoders.feature_files import LocalPlace, inflate, open_feature_files
-from mi_core.transcoders.feature_files_json import cantor, pack_record, short, unpack_record
+from mi_core.transcoders.feature_files import LocalPlace, open_feature_files
+from mi_core.transcoders.feature_files_json import cantor, inflate, pack_record, short, unpack_record
 from mi_core.transcoders.feature_files_places import FolderPlace
 from mi_core.transcoders.feature_files_record import Coactive, ExampleGroup, FeatureExample, FeatureRecord
 from mi_core.transcoders.folder import LocalFolder
